@@ -1,0 +1,78 @@
+"""Outage mode: when the platform as a whole does not answer, one canary asks for all.
+
+It opens once the last `OPENING_ANSWERS` answers, of at least `OPENING_ORDERS` different orders (or of all
+there are, if fewer), were unavailable with no usable reply between. Any usable reply closes it. While it is
+open one query at a time goes out, with growing pauses, and no order's own backoff grows.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+
+from poller.core.replies import Result, Unavailable, is_usable
+
+OPENING_ANSWERS = 5
+OPENING_ORDERS = 3
+FIRST_PAUSE_S = 1.0
+YOUNG_AGE_S = 120.0  # a driver may still be at the barrier
+YOUNG_CAP_S = 5.0
+CAP_S = 60.0
+JITTER = 0.1  # at most this part of a pause is taken off
+
+
+class Turn(enum.Enum):
+    """What one answer did to the platform's state."""
+
+    NOTHING = enum.auto()
+    OPENED = enum.auto()
+    CLOSED = enum.auto()
+
+
+class Outage:
+    """The platform's state as its answers show it. Times are seconds of any one monotonic clock."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.since = 0.0  # of the outage that is open, or was last
+        self.lasted = 0.0  # the last one, once it is closed
+        self.cause: str | None = None
+        self._unavailable: deque[int] = deque(maxlen=OPENING_ANSWERS)
+        self._canaries = 0
+        self._last_canary = 0.0
+        self._jitter = 0.0
+        self._wish = 0.0
+
+    def observe(self, order: int, result: Result, now: float, *, orders: int, canary: bool, jitter: float) -> Turn:
+        """Take in the answer for order number `order`, while `orders` are being asked about in all.
+
+        `canary` says that the query went out while the outage was open; `jitter` is in [0, 1).
+        """
+        if is_usable(result):
+            self._unavailable.clear()
+            if not self.is_open:
+                return Turn.NOTHING
+            self.is_open, self.lasted = False, now - self.since
+            return Turn.CLOSED
+        if self.is_open and canary:
+            self._canaries += 1
+            self._last_canary, self._jitter = now, jitter
+        if not isinstance(result, Unavailable):
+            return Turn.NOTHING  # garbage says nothing of the platform as a whole
+        self.cause = result.error
+        self._wish = result.retry_after or 0.0
+        if self.is_open:
+            return Turn.NOTHING
+        self._unavailable.append(order)
+        enough = min(OPENING_ORDERS, max(orders, 1))
+        if len(self._unavailable) < OPENING_ANSWERS or len(set(self._unavailable)) < enough:
+            return Turn.NOTHING
+        self.is_open, self.since = True, now
+        self._canaries, self._last_canary, self._jitter = 0, now, jitter
+        return Turn.OPENED
+
+    def canary_at(self, *, young_waits: bool) -> float:
+        """When the next canary may go; `young_waits` if an order younger than `YOUNG_AGE_S` waits."""
+        cap = YOUNG_CAP_S if young_waits else CAP_S
+        pause = FIRST_PAUSE_S * 2.0 ** min(self._canaries, 10) * (1.0 - JITTER * self._jitter)
+        return self._last_canary + min(max(pause, self._wish), cap)
