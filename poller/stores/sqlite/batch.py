@@ -1,0 +1,134 @@
+"""Group commit: many jobs in one transaction, each as if it were alone in it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from poller.ports import Stamp
+from poller.stores.sqlite.faults import Fault, fault_of
+from poller.stores.sqlite.journal import Journal
+from poller.stores.sqlite.rows import from_ms, to_ms
+
+
+@dataclass(slots=True)
+class Job:
+    """One caller's work on the connection, and how it came out.
+
+    `alone` work runs outside a transaction. `abandoned` gets the result where the caller was cancelled.
+    """
+
+    work: Callable[[sqlite3.Connection], Any]
+    future: asyncio.Future[Any]
+    durable: bool = False
+    alone: bool = False
+    abandoned: Callable[[Any], None] | None = None
+    result: Any = None
+    error: BaseException | None = None
+
+    def resolve(self) -> None:
+        """Tell the caller, in its loop. One that went away is not told; its work stands all the same."""
+        if self.future.done():
+            if self.abandoned is not None and self.error is None:
+                self.abandoned(self.result)
+        elif self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Transactions:
+    """Runs batches of jobs on the one connection. Used by one thread at a time."""
+
+    def __init__(self, connection: sqlite3.Connection, journal: Journal, path: Path) -> None:
+        self.stamp: Callable[[], Stamp] | None = None
+        self._connection = connection
+        self._journal = journal
+        self._path = path
+        self._synchronous = ""
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run the jobs in one transaction and fill in their outcomes; it is committed on return.
+
+        A job that raises is undone alone. Where the store itself fails, every job gets that fault and
+        nothing of any of them stays, in memory neither.
+        """
+        try:
+            self._begin("FULL" if any(job.durable for job in jobs) else "NORMAL")
+            before = self._connection.total_changes
+            for job in jobs:
+                self._run_one(job)
+            if self._connection.total_changes != before:
+                self.write_stamp()
+            self._connection.execute("COMMIT")
+        except Exception as error:
+            self._abandon(jobs, error)
+        else:
+            self._journal.keep()
+
+    def run_alone(self, job: Job) -> None:
+        """Run one job outside a transaction."""
+        try:
+            job.result = job.work(self._connection)
+        except Exception as error:
+            job.error = fault_of(error, self._path) or error if isinstance(error, sqlite3.Error) else error
+
+    def write_stamp(self) -> None:
+        """Write the daemon's times down, inside a job."""
+        if self.stamp is None:
+            return
+        stamp = self.stamp()
+        self._connection.execute(
+            "INSERT OR REPLACE INTO meta (id, run, schedule, wall) VALUES (1, ?, ?, ?)",
+            (stamp.run, stamp.schedule, to_ms(stamp.wall)),
+        )
+
+    def _begin(self, synchronous: str) -> None:
+        if self._connection.in_transaction:  # a ROLLBACK failed, with the disk
+            self._connection.execute("ROLLBACK")
+        if synchronous != self._synchronous:
+            self._connection.execute(f"PRAGMA synchronous = {synchronous}")
+            self._synchronous = synchronous
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def _run_one(self, job: Job) -> None:
+        mark = self._journal.mark()
+        self._connection.execute("SAVEPOINT job")
+        try:
+            job.result = job.work(self._connection)
+        except Exception as error:
+            if fault_of(error, self._path) is not None:
+                raise
+            self._connection.execute("ROLLBACK TO job")
+            self._journal.undo(mark)
+            job.error = error
+        self._connection.execute("RELEASE job")
+
+    def _abandon(self, jobs: Sequence[Job], error: Exception) -> None:
+        if self._connection.in_transaction:
+            with suppress(sqlite3.Error):  # tried again before the next batch
+                self._connection.execute("ROLLBACK")
+        self._journal.undo()
+        fault = fault_of(error, self._path)
+        for job in jobs:
+            if job.error is None:
+                job.result, job.error = None, _for_one(fault, error)
+
+
+def read_stamp(connection: sqlite3.Connection) -> Stamp | None:
+    """What `Transactions.write_stamp` wrote last; None in a new store."""
+    row = connection.execute("SELECT run, schedule, wall FROM meta").fetchone()
+    return None if row is None else Stamp(row[0], row[1], from_ms(row[2]))
+
+
+def _for_one(fault: Fault | None, error: Exception) -> Exception:
+    if fault is None:
+        return error
+    own = type(fault)(str(fault))  # each caller raises an instance of its own
+    own.__cause__ = error
+    return own

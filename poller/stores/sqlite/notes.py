@@ -1,0 +1,133 @@
+"""What is written behind: queries that ended nothing, notices that have been logged, and what is given back.
+
+Entries are entered by the loop's thread and taken by the writer's. Those taken by a transaction that fails
+come back, before the ones that were entered meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from poller.ports import HistoryEntry, Progress
+from poller.stores.sqlite.journal import Journal
+
+
+@dataclass(slots=True)
+class Noted:
+    """An order's queries since the last write: `due` and `errors` are the latest, `runs` oldest first."""
+
+    polls: int = 0
+    due: float | None = None
+    errors: int = 0
+    runs: list[HistoryEntry] = field(default_factory=list)
+    released: bool = False
+
+    @classmethod
+    def of(cls, progress: Progress) -> Noted:
+        """One query, or an order that was only put off."""
+        answer = progress.answer
+        runs = [] if answer is None else [HistoryEntry(1, answer.at, answer)]
+        return cls(len(runs), progress.due, progress.errors, runs, not progress.keep)
+
+    def follow(self, newer: Noted) -> None:
+        """Take in what was noted after this."""
+        self.polls += newer.polls
+        if newer.due is not None:
+            self.due, self.errors = newer.due, newer.errors
+        self.released |= newer.released
+        for run in newer.runs:
+            if self.runs and self.runs[-1].answer.same_as(run.answer):
+                self.runs[-1] = joined(self.runs[-1], run)
+            else:
+                self.runs.append(run)
+
+
+def joined(older: HistoryEntry, newer: HistoryEntry) -> HistoryEntry:
+    """Two runs of the same answer as one."""
+    return HistoryEntry(older.count + newer.count, older.first_at, newer.answer)
+
+
+@dataclass(slots=True)
+class Taken:
+    """What one transaction writes down; `logged` and `deliveries` (given back) hold ids of notices."""
+
+    orders: dict[int, Noted] = field(default_factory=dict)
+    logged: set[int] = field(default_factory=set)
+    deliveries: set[int] = field(default_factory=set)
+
+    def __len__(self) -> int:
+        return len(self.orders) + len(self.logged) + len(self.deliveries)
+
+    def releases(self) -> bool:
+        """Whether anything is given back, so that a claim may find it."""
+        return bool(self.deliveries) or any(noted.released for noted in self.orders.values())
+
+
+class Notes:
+    """The buffer."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._now = Taken()
+        self._releases = False
+
+    def __len__(self) -> int:
+        return len(self._now)
+
+    @property
+    def releases(self) -> bool:
+        """Whether something in it is held no more, so that a claim may find it."""
+        return self._releases
+
+    def add(self, progress: Progress) -> None:
+        """Enter one query."""
+        with self._lock:
+            _merge(self._now.orders, progress.id, Noted.of(progress))
+            self._releases |= not progress.keep
+
+    def add_logged(self, ids: Iterable[int]) -> None:
+        """Enter notices that have been logged."""
+        with self._lock:
+            self._now.logged.update(ids)
+
+    def give_back_orders(self, ids: Iterable[int]) -> None:
+        """Orders that are held no more, without a query."""
+        with self._lock:
+            for number in ids:
+                _merge(self._now.orders, number, Noted(released=True))
+                self._releases = True
+
+    def give_back_deliveries(self, ids: Iterable[int]) -> None:
+        """Deliveries that are held no more, without a try."""
+        with self._lock:
+            self._now.deliveries.update(ids)
+            self._releases |= bool(self._now.deliveries)
+
+    def take(self) -> Taken:
+        """Take everything out, inside a transaction; undone, it is all here again."""
+        with self._lock:
+            taken, self._now = self._now, Taken()
+            self._releases = False
+        if taken:
+            self._journal.add(lambda: self._put_back(taken))
+        return taken
+
+    def _put_back(self, taken: Taken) -> None:
+        with self._lock:
+            newer, self._now = self._now, taken
+            for order_id, noted in newer.orders.items():
+                _merge(taken.orders, order_id, noted)
+            taken.logged |= newer.logged
+            taken.deliveries |= newer.deliveries
+            self._releases = taken.releases()
+
+
+def _merge(orders: dict[int, Noted], order_id: int, newer: Noted) -> None:
+    older = orders.get(order_id)
+    if older is None:
+        orders[order_id] = newer
+    else:
+        older.follow(newer)

@@ -1,0 +1,190 @@
+"""The SQL of orders and their history."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from poller.core.documents import compact_json, same_json
+from poller.core.orders import NewOrder, Order, OrderKey, State
+from poller.ports import Accepted, Differs, HistoryEntry, Known, Pending, Submitted, UnknownOrderError
+from poller.stores.sqlite.notes import joined
+from poller.stores.sqlite.rows import ANSWER, ORDER, entry_of, from_ms, maybe_ms, order_of, to_ms
+
+_FROM = (
+    "FROM orders o LEFT JOIN schedule s ON s.order_id = o.id LEFT JOIN history h ON h.order_id = o.id "
+    "AND h.n = (SELECT max(n) FROM history WHERE order_id = o.id)"
+)
+_LOAD = f"SELECT {ORDER} {_FROM} WHERE o.park_uuid = ? AND o.pay_partner = ?"
+_HISTORY = (
+    f"SELECT h.count, h.first_at, {ANSWER} FROM orders o JOIN history h ON h.order_id = o.id "  # noqa: S608
+    "WHERE o.park_uuid = ? AND o.pay_partner = ? ORDER BY h.n"
+)
+_LAST = (
+    f"SELECT h.n, h.count, h.first_at, {ANSWER} FROM history h "  # noqa: S608
+    "WHERE h.order_id = ? ORDER BY h.n DESC LIMIT 1"
+)
+
+
+def submit(
+    connection: sqlite3.Connection,
+    new: Sequence[NewOrder],
+    at: datetime,
+    run: float,
+    due: float,
+    *,
+    settle: Callable[[sqlite3.Connection], None],
+) -> list[Submitted]:
+    """Take orders on, one answer each; `settle` writes down what was noted of those that are known."""
+    answers: list[Submitted] = []
+    for one in new:
+        accepted = _take_on(connection, one, at, run, due)
+        if accepted is None:
+            settle(connection)
+        answers.append(accepted or _recognise(connection, one))
+    return answers
+
+
+def _take_on(
+    connection: sqlite3.Connection, new: NewOrder, at: datetime, run: float, due: float
+) -> Accepted | None:
+    metadata = compact_json(new.metadata)
+    entered = connection.execute(
+        "INSERT INTO orders (park_uuid, pay_partner, state, metadata, accepted_at, opened_run) "
+        "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (park_uuid, pay_partner) DO NOTHING",
+        (*new.key, State.PENDING.value, metadata, to_ms(at), run),
+    )
+    if not entered.rowcount or entered.lastrowid is None:
+        return None
+    number = entered.lastrowid
+    connection.execute(
+        "INSERT INTO schedule (order_id, due, opened_run) VALUES (?, ?, ?)",
+        (number, due, run),
+    )
+    order = Order(
+        id=number,
+        key=new.key,
+        state=State.PENDING,
+        metadata=json.loads(metadata),
+        accepted_at=from_ms(to_ms(at)),
+        opened_run=run,
+        due=due,
+    )
+    return Accepted(order, Pending(number, new.key, run, due))
+
+
+def _recognise(connection: sqlite3.Connection, new: NewOrder) -> Known | Differs:
+    order = load(connection, new.key)
+    same = same_json(order.metadata, json.loads(compact_json(new.metadata)))
+    return Known(order) if same else Differs(order)
+
+
+def find(connection: sqlite3.Connection, key: OrderKey) -> Order | None:
+    """One order with its last answer."""
+    row = connection.execute(_LOAD, key).fetchone()
+    return None if row is None else order_of(row)
+
+
+def load(connection: sqlite3.Connection, key: OrderKey) -> Order:
+    """As `find`. Raises UnknownOrderError."""
+    order = find(connection, key)
+    if order is None:
+        raise UnknownOrderError(f"there is no order {key.pay_partner!r} of lot {key.park_uuid!r}")
+    return order
+
+
+def newest(
+    connection: sqlite3.Connection, state: State | None, park_uuid: str | None, limit: int, before: int | None
+) -> list[Order]:
+    """Newest first, with ids below `before`."""
+    wanted: list[tuple[str, object]] = []
+    if state is not None:
+        wanted.append(("o.state = ?", state.value))
+    if park_uuid is not None:
+        wanted.append(("+o.park_uuid = ?", park_uuid))  # a filter: its index is in no useful order
+    if before is not None:
+        wanted.append(("o.id < ?", before))
+    where = "WHERE " + " AND ".join(condition for condition, _ in wanted) if wanted else ""
+    rows = connection.execute(
+        f"SELECT {ORDER} {_FROM} {where} ORDER BY o.id DESC LIMIT ?",
+        (*(value for _, value in wanted), limit),
+    )
+    return [order_of(row) for row in rows]
+
+
+def history(connection: sqlite3.Connection, key: OrderKey) -> list[HistoryEntry]:
+    """Oldest first."""
+    return [entry_of(row) for row in connection.execute(_HISTORY, key)]
+
+
+def write(connection: sqlite3.Connection, before: Order, after: Order) -> None:
+    """Write down what a change made of an order, its last answer included where that is new."""
+    connection.execute(
+        "UPDATE orders SET state = ?, undecided_at = ?, final_at = ?, conflict_at = ?, opened_run = ?, "
+        "polls = ?, pay_serial = ?, pay_origin = ?, pay_origin_desc = ? WHERE id = ?",
+        (
+            after.state.value,
+            maybe_ms(after.undecided_at),
+            maybe_ms(after.final_at),
+            maybe_ms(after.conflict_at),
+            after.opened_run,
+            after.polls,
+            after.payment.serial,
+            after.payment.origin,
+            after.payment.origin_desc,
+            before.id,
+        ),
+    )
+    if after.state is State.PENDING:
+        connection.execute(
+            "INSERT OR REPLACE INTO schedule (order_id, due, opened_run, polls, errors, cancelling, untold) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                before.id,
+                after.due,
+                after.opened_run,
+                after.polls,
+                after.errors,
+                after.cancelling,
+                after.undecided_at is None,
+            ),
+        )
+    elif before.state is State.PENDING:
+        connection.execute("DELETE FROM schedule WHERE order_id = ?", (before.id,))
+    answer = after.last_answer
+    if answer is not None and answer is not before.last_answer:
+        append_history(connection, before.id, [HistoryEntry(1, answer.at, answer)])
+
+
+def append_history(connection: sqlite3.Connection, number: int, runs: Sequence[HistoryEntry]) -> None:
+    """Add an order's queries, oldest first; the first may continue the last entry that is there."""
+    row = connection.execute(_LAST, (number,)).fetchone()
+    n, last = (0, None) if row is None else (row[0], entry_of(row[1:]))
+    for run in runs:
+        if last is not None and last.answer.same_as(run.answer):
+            last = joined(last, run)
+            connection.execute(
+                "UPDATE history SET count = ?, last_at = ?, seqno = ? WHERE order_id = ? AND n = ?",
+                (last.count, to_ms(run.answer.at), run.answer.seqno, number, n),
+            )
+            continue
+        n, last, answer = n + 1, run, run.answer
+        connection.execute(
+            "INSERT INTO history (order_id, n, count, first_at, last_at, code, status, message, hint, seqno, "
+            "error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                number,
+                n,
+                run.count,
+                to_ms(run.first_at),
+                to_ms(answer.at),
+                answer.code,
+                answer.status,
+                answer.message,
+                answer.hint,
+                answer.seqno,
+                answer.error,
+            ),
+        )

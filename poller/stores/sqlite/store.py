@@ -1,0 +1,283 @@
+"""The store itself: each call of the port as a job for the writer."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from poller.core.delivery import DeliveryState
+from poller.core.orders import Change, NewOrder, Order, OrderKey, State
+from poller.ports import (
+    Accepted,
+    Attempt,
+    Delivery,
+    HistoryEntry,
+    Making,
+    Notice,
+    Pending,
+    Progress,
+    Stamp,
+    Submitted,
+)
+from poller.stores.sqlite import backup, opening, schedule, transition
+from poller.stores.sqlite import deliveries as outbox
+from poller.stores.sqlite import orders as ledger
+from poller.stores.sqlite.batch import Transactions, read_stamp
+from poller.stores.sqlite.behind import Behind
+from poller.stores.sqlite.holds import DeliveryHolds, OrderHolds
+from poller.stores.sqlite.journal import Journal
+from poller.stores.sqlite.lock import StoreLock
+from poller.stores.sqlite.notes import Notes
+from poller.stores.sqlite.writer import InlineWriter, ThreadedWriter, Work, Writer
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """`poller.ports.Store` in one file; and `poller.stores.KeptStore`. Open it with `open`."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: StoreLock, inline: bool) -> None:
+        journal = Journal()
+        self._path = path
+        self._connection = connection
+        self._lock = lock
+        self._last_stamp = read_stamp(connection)
+        self._transactions = Transactions(connection, journal, path)
+        self._orders = OrderHolds(journal)
+        self._deliveries = DeliveryHolds(journal)
+        self._notes = Notes(journal)
+        self._writer: Writer = (InlineWriter if inline else ThreadedWriter)(self._transactions)
+        self._behind = Behind(self._notes, lambda: self._writer.submit(self._settle))
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        lock_wait: float = 10.0,
+        inline: bool = False,
+        connect: opening.Connect = opening.connect,
+    ) -> SqliteStore:
+        """Open or create the store at `path`, whose folder exists.
+
+        Waits at most `lock_wait` seconds for another process to let go. `inline` runs every job in the
+        caller's step instead of in a thread: for simulated time. Raises StoreHeldError, StoreTooNewError,
+        StoreCorruptError and StoreUnavailableError.
+        """
+        lock = await StoreLock.acquire(path, lock_wait)
+        try:
+            return cls(path, opening.open_connection(path, connect), lock, inline)
+        except BaseException:
+            lock.release()
+            raise
+
+    def last_stamp(self) -> Stamp | None:
+        """The stamp that was on disk when the store was opened; None for a new store."""
+        return self._last_stamp
+
+    def keep_time(self, stamp: Callable[[], Stamp]) -> None:
+        """From now on write `stamp()` down with every transaction that writes, and at each `flush`.
+
+        It is called in the writer's thread.
+        """
+        self._transactions.stamp = stamp
+
+    def busy_since(self) -> float | None:
+        """`time.monotonic()` when the transaction that is running now began; None while none runs."""
+        return self._writer.busy_since()
+
+    def size_bytes(self) -> int:
+        """The file and its write-ahead log."""
+        files = (self._path, self._path.with_name(self._path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    async def submit(self, orders: Sequence[NewOrder], at: datetime, run: float, due: float) -> list[Submitted]:
+        def work(connection: sqlite3.Connection) -> tuple[list[Submitted], list[int]]:
+            answers = ledger.submit(connection, orders, at, run, due, settle=self._settle)
+            accepted = [answer.order.id for answer in answers if isinstance(answer, Accepted)]
+            for number in accepted:
+                self._orders.hold(number)
+            return answers, accepted
+
+        return await self._holding(work, self._give_back_orders, durable=True)
+
+    async def get(self, key: OrderKey) -> Order | None:
+        return await self._read(lambda connection: ledger.find(connection, key))
+
+    async def orders(
+        self, state: State | None, park_uuid: str | None, limit: int, before: int | None
+    ) -> list[Order]:
+        return await self._read(lambda connection: ledger.newest(connection, state, park_uuid, limit, before))
+
+    async def history(self, key: OrderKey) -> list[HistoryEntry]:
+        return await self._read(lambda connection: ledger.history(connection, key))
+
+    async def claim(self, before: float, limit: int, *, freshest: bool = False) -> list[Pending]:
+        def work(connection: sqlite3.Connection) -> tuple[list[Pending], list[int]]:
+            self._settle_releases(connection)
+            claim = schedule.claim_freshest if freshest else schedule.claim_longest
+            claimed = claim(connection, self._orders, before, limit)
+            return claimed, [pending.id for pending in claimed]
+
+        return await self._holding(work, self._give_back_orders)
+
+    async def hold(self, key: OrderKey) -> Pending:
+        def work(connection: sqlite3.Connection) -> tuple[Pending, list[int]]:
+            self._settle(connection)
+            pending = schedule.one(connection, key)
+            newly = pending.state is State.PENDING and self._orders.hold(pending.id)
+            return pending, [pending.id] if newly else []
+
+        return await self._holding(work, self._give_back_orders)
+
+    def note(self, progress: Progress) -> None:
+        self._notes.add(progress)
+        self._behind.noted()
+
+    async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Order:
+        def work(connection: sqlite3.Connection) -> Order:
+            self._settle(connection)
+            return transition.apply(connection, self._orders, key, change, making)
+
+        return await self._writer.submit(work, durable=True)
+
+    async def undecided(self, opened_before: float, limit: int) -> list[OrderKey]:
+        return await self._writer.submit(lambda connection: schedule.undecided(connection, opened_before, limit))
+
+    async def oldest_untold(self) -> float | None:
+        return await self._writer.submit(schedule.oldest_untold)
+
+    async def unlogged(self, limit: int) -> list[Notice]:
+        return await self._read(lambda connection: outbox.unlogged(connection, limit))
+
+    def note_logged(self, ids: Sequence[int]) -> None:
+        self._notes.add_logged(ids)
+        self._behind.noted()
+
+    async def claim_deliveries(self, before: float, limit: int) -> list[Delivery]:
+        def work(connection: sqlite3.Connection) -> tuple[list[Delivery], list[int]]:
+            self._settle_releases(connection)
+            claimed = outbox.claim(connection, self._deliveries, before, limit)
+            return claimed, [delivery.notice.id for delivery in claimed]
+
+        return await self._holding(work, self._give_back_deliveries)
+
+    async def next_delivery(self) -> float | None:
+        def work(connection: sqlite3.Connection) -> float | None:
+            self._settle_releases(connection)
+            return outbox.next_due(connection, self._deliveries)
+
+        return await self._writer.submit(work)
+
+    async def record_attempt(self, attempt: Attempt) -> None:
+        await self._writer.submit(
+            lambda connection: outbox.record(connection, self._deliveries, attempt),
+            durable=attempt.state is not DeliveryState.PENDING,
+        )
+
+    async def deliveries(
+        self,
+        state: DeliveryState | None,
+        key: OrderKey | None,
+        limit: int,
+        before: int | None = None,
+        after: int | None = None,
+    ) -> list[Delivery]:
+        return await self._writer.submit(
+            lambda connection: outbox.some(connection, state, key, limit, before=before, after=after)
+        )
+
+    async def delivery(self, event_id: str) -> Delivery | None:
+        return await self._writer.submit(lambda connection: outbox.find(connection, event_id))
+
+    async def redeliver(self, event_id: str, run: float, due: float) -> Delivery:
+        return await self._writer.submit(
+            lambda connection: outbox.again(connection, self._deliveries, event_id, run, due),
+            durable=True,
+        )
+
+    async def flush(self) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            self._settle(connection)
+            self._transactions.write_stamp()
+
+        await self._writer.submit(work)
+
+    async def backup(self, path: Path) -> None:
+        """Write a consistent copy to a new file, while the store goes on.
+
+        Raises FileExistsError where there is something at `path`, and StoreUnavailableError.
+        """
+        await self.flush()
+        await self._writer.alone(lambda connection: backup.copy_to(path, connection, self._writer.breathe))
+
+    async def close(self) -> None:
+        """Write everything down and give the store free. It is free afterwards even where this raises."""
+        if self._closed:
+            return
+        self._closed = True
+        self._behind.stop()
+        try:
+            await self.flush()
+        finally:
+            await self._writer.stop(self._end)
+
+    def _end(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.close()
+            self._lock.release()
+
+    async def _read(self, work: Work[T]) -> T:
+        def settled(connection: sqlite3.Connection) -> T:
+            self._settle(connection)
+            return work(connection)
+
+        return await self._writer.submit(settled)
+
+    async def _holding(
+        self,
+        work: Work[tuple[T, list[int]]],
+        give_back: Callable[[Sequence[int]], None],
+        *,
+        durable: bool = False,
+    ) -> T:
+        """Run a job that also says what it newly holds; a caller that is cancelled gives that back."""
+
+        def abandoned(outcome: tuple[T, list[int]]) -> None:
+            give_back(outcome[1])
+
+        future = self._writer.submit(work, durable=durable, abandoned=abandoned)
+        try:
+            return (await future)[0]
+        except asyncio.CancelledError:
+            if not future.cancelled() and future.exception() is None:  # cancelled between answer and step
+                abandoned(future.result())
+            raise
+
+    def _give_back_orders(self, ids: Sequence[int]) -> None:
+        self._notes.give_back_orders(ids)
+        self._behind.noted()
+
+    def _give_back_deliveries(self, ids: Sequence[int]) -> None:
+        self._notes.give_back_deliveries(ids)
+        self._behind.noted()
+
+    def _settle(self, connection: sqlite3.Connection) -> None:
+        """Write down what has been noted, in the transaction of a job."""
+        taken = self._notes.take()
+        schedule.write_noted(connection, self._orders, taken.orders)
+        outbox.write_logged(connection, taken.logged)
+        for number in taken.deliveries:
+            self._deliveries.release(number)
+
+    def _settle_releases(self, connection: sqlite3.Connection) -> None:
+        """As `_settle`, but only where a claim may find more after it: what else is noted is held."""
+        if self._notes.releases:
+            self._settle(connection)

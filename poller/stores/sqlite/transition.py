@@ -1,0 +1,37 @@
+"""A change of an order and the notice of it, in one transaction: the transactional outbox."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from poller.core.orders import Change, Order, OrderKey
+from poller.ports import Making
+from poller.stores.sqlite import deliveries, orders
+from poller.stores.sqlite.holds import OrderHolds
+
+
+def apply(
+    connection: sqlite3.Connection,
+    holds: OrderHolds,
+    key: OrderKey,
+    change: Callable[[Order], Change | None],
+    making: Making,
+) -> Order:
+    """Load, change and write an order; the order as it stands afterwards. An ended one is held no more.
+
+    Raises UnknownOrderError and whatever `change` raises.
+    """
+    before = orders.load(connection, key)
+    changed = change(before)
+    if changed is None:
+        return before
+    orders.write(connection, before, changed.order)
+    after = orders.load(connection, key)
+    if changed.notice is not None:
+        deliveries.make(connection, after, changed.notice, making)
+    if after.due is None:
+        holds.release(after.id)
+    elif after.id not in holds:
+        holds.reveal(after.id, after.due)
+    return after
