@@ -1,0 +1,187 @@
+"""The log: one JSON object a line on stdout, or lines for a person on a terminal.
+
+A line is one write, and small enough for the journal (under 4,096 bytes, above which journalctl shows null).
+Whatever is logged, values under the names of secrets are masked and objects appear by their repr alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from typing import cast
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from poller.core.documents import timestamp
+
+LARGEST_LINE = 3_990  # bytes, without its newline
+DEEPEST = 40  # levels of nesting; what metadata holds below is left out of the log
+LAST_FRAMES = 12  # of a traceback
+LAST_RESORT = ("event", "level", "timestamp", "park_uuid", "pay_partner", "event_id", "state")
+
+_SECRET_NAMES = frozenset({"secret", "token", "sign", "authorization", "app_secret"})
+_URL = re.compile(r"\b(https?)://[^\s'\"<>)]+")
+_SECRET_IN_TEXT = re.compile(r"(?i)\b(sign|token|secret|app_secret)=[^&\s'\"]+")
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # sd-daemon(3)
+_encode = msgspec.json.Encoder().encode
+
+
+def configure(level: str, style: str, *, stream_is_terminal: bool, journal: bool) -> None:
+    """Set the log up for the whole process.
+
+    `level` and `style` are `[log] level` and `format`; `journal` says that stdout goes to systemd's journal,
+    which takes each line's priority from a `<N>` before it.
+    """
+    console = style == "console" or (style == "auto" and stream_is_terminal)
+    renderer: Processor = Console(colors=stream_is_terminal) if console else JsonLines(journal=journal)
+    structlog.configure(
+        processors=[_stamp, _flatten_exception, _make_plain, renderer],
+        logger_factory=structlog.BytesLoggerFactory(),
+        cache_logger_on_first_use=False,  # `set_level` reaches every logger
+    )
+    set_level(level)
+    root = logging.getLogger()
+    for handler in [one for one in root.handlers if isinstance(one, Libraries)]:
+        root.removeHandler(handler)
+    root.addHandler(Libraries(logging.WARNING))
+    root.setLevel(logging.WARNING)
+
+
+def set_level(level: str) -> None:
+    """Log from this level on: debug, info, warning or error."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+
+
+def under_journal(environ: Mapping[str, str], descriptor: int = 1) -> bool:
+    """Whether a descriptor of this process (stdout) is the journal's stream (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class Libraries(logging.Handler):
+    """Brings what libraries log through the standard library's `logging` into the same output, without URLs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = max(record.levelno // 10 * 10, logging.WARNING)
+        structlog.get_logger().log(
+            min(level, logging.CRITICAL),
+            "library.logged",
+            logger=record.name,
+            message=_scrubbed(record.getMessage()),
+            exc_info=record.exc_info or None,
+        )
+
+
+class JsonLines:
+    """Renders a record as one line of JSON: event, level and timestamp first."""
+
+    def __init__(self, *, journal: bool) -> None:
+        self._journal = journal
+
+    def __call__(self, logger: WrappedLogger, method: str, record: EventDict) -> bytes:
+        ordered = {**{name: record.pop(name) for name in ("event", "level", "timestamp")}, **record}
+        prefix = b"<%d>" % _PRIORITIES[ordered["level"]] if self._journal else b""
+        line = prefix + _encode(ordered)
+        return line if len(line) <= LARGEST_LINE else prefix + _shortened(ordered)
+
+
+class Console:
+    """Renders a record for a person; control characters in it cannot reach the terminal."""
+
+    def __init__(self, *, colors: bool) -> None:
+        self._render = structlog.dev.ConsoleRenderer(
+            colors=colors, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+        )
+
+    def __call__(self, logger: WrappedLogger, method: str, record: EventDict) -> bytes:
+        for name, value in record.items():
+            if isinstance(value, str) and name != "exception":
+                record[name] = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in value)
+        return self._render(logger, method, record).encode()
+
+
+def _stamp(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
+    record["level"] = "error" if method == "exception" else method
+    record["timestamp"] = timestamp(datetime.now(UTC))
+    return record
+
+
+def _flatten_exception(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
+    """The traceback in one field, its last frames only, and without the values of local variables."""
+    info = record.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()
+    error = info[1] if isinstance(info, tuple) else info
+    if isinstance(error, BaseException):
+        record["exception"] = _scrubbed("".join(traceback.format_exception(error, limit=-LAST_FRAMES)).rstrip())
+    return record
+
+
+def _make_plain(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
+    return cast(EventDict, _plain(record, masking=True))
+
+
+def _plain(value: object, *, masking: bool, depth: int = 0) -> object:
+    """The value as JSON can hold it. `metadata` is the lot's own and handed back unmasked."""
+    match value:
+        case Enum():
+            return _plain(value.value, masking=masking, depth=depth)
+        case str():
+            return value if value.isprintable() else value.encode(errors="replace").decode()
+        case None | bool() | int() | float():
+            return value
+        case datetime():
+            return timestamp(value)
+        case Mapping() | list() | tuple() | set() | frozenset() if depth >= DEEPEST:
+            return "…"
+        case Mapping():
+            return {
+                str(name): "***"
+                if masking and str(name).lower() in _SECRET_NAMES and item is not None
+                else _plain(item, masking=masking and name != "metadata", depth=depth + 1)
+                for name, item in value.items()
+            }
+        case list() | tuple() | set() | frozenset():
+            return [_plain(item, masking=masking, depth=depth + 1) for item in value]
+        case _:
+            return _scrubbed(repr(value))
+
+
+def _scrubbed(text: str) -> str:
+    text = _SECRET_IN_TEXT.sub(r"\1=***", _URL.sub(r"\1://…", text))
+    return text.encode(errors="replace").decode()
+
+
+def _shortened(record: Mapping[str, object]) -> bytes:
+    """The record within the limit: its own long texts go first, then those of the values inside it."""
+    for depth in (1, DEEPEST):
+        for longest in (1024, 512, 256, 128, 64):
+            line = _encode(_cut(record, longest, depth))
+            if len(line) <= LARGEST_LINE - len("<N>"):
+                return line
+    named = {name: record[name] for name in LAST_RESORT if name in record}
+    return _encode(_cut({**named, "shortened": True}, 256, 1))
+
+
+def _cut(value: object, longest: int, depth: int) -> object:
+    match value:
+        case str() if len(value) > longest:
+            return f"{value[: longest // 2]} … {value[-longest // 2 :]}"
+        case dict() if depth:
+            return {name: _cut(item, longest, depth - 1) for name, item in value.items()}
+        case list() if depth:
+            kept = [_cut(item, longest, depth - 1) for item in value[:20]]
+            return kept if len(value) <= 20 else [*kept, f"… {len(value) - 20} more"]
+        case _:
+            return value
