@@ -1,0 +1,73 @@
+"""Tells the gate, once, that an order is undecided, so that the site's own rule can let the driver go."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+import structlog
+
+from poller.core.cadence import Cadence
+from poller.core.orders import Change, Order, OrderKey, mark_undecided
+from poller.ledger import Bell, Ledger
+from poller.ports import Store, StoreUnavailableError
+from poller.timeline import Timeline
+
+BATCH = 100
+RETRY_S = 2.0  # after the store refused
+
+log = structlog.get_logger()
+
+
+class Deadlines:
+    def __init__(self, store: Store, ledger: Ledger, timeline: Timeline, cadence: Cadence) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._timeline = timeline
+        self._cadence = cadence
+        self._bell = Bell()
+        self._stopping = False
+
+    def configure(self, cadence: Cadence) -> None:
+        """Take new settings over."""
+        self._cadence = cadence
+        self._bell.ring()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Runs until `stop`."""
+        while not self._stopping:
+            try:
+                pause = await self._tell()
+            except StoreUnavailableError as error:
+                log.error("store.unavailable", error=str(error), while_doing="telling undecided orders")
+                pause = RETRY_S
+            await self._bell.wait(pause)
+
+    async def _tell(self) -> float | None:
+        """Tell of what is undecided now; returns the seconds until the next may be, None for never."""
+        after = self._cadence.undecided_after
+        if after == 0:
+            return None
+        while keys := await self._store.undecided(self._timeline.run() - after, BATCH):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for key in keys:
+                        group.create_task(self._tell_one(key))
+            except* StoreUnavailableError as errors:
+                raise StoreUnavailableError(str(errors.exceptions[0])) from None
+            if self._stopping:
+                return None
+        oldest = await self._store.oldest_untold()
+        if oldest is None:
+            return after  # nothing that comes in meanwhile is due before that
+        return max(oldest + after - self._timeline.run(), 0.0)
+
+    async def _tell_one(self, key: OrderKey) -> None:
+        def tell(order: Order, at: datetime) -> Change | None:
+            return mark_undecided(order, at)
+
+        await self._ledger.change(key, tell)

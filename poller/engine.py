@@ -1,0 +1,115 @@
+"""The loops put together over any adapters, run in one TaskGroup, and drained without a loss."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from poller.core.cadence import Cadence
+from poller.deadlines import Deadlines
+from poller.desk import Desk
+from poller.ledger import Ledger
+from poller.polling import Poller
+from poller.ports import Clock, Platform, Receiver, Throttle
+from poller.relay import Relay
+from poller.stores import KeptStore
+from poller.timeline import Timeline
+
+DRAIN_S = 5.0  # how long queries in the air and deliveries under way may take to end
+LAST_LINES_S = 0.5  # of which this is kept for telling what they brought
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the loops go by, and what a reload replaces. `give_up_after` (seconds) is the webhook's."""
+
+    cadence: Cadence
+    park_uuids: Sequence[str]
+    max_concurrency: int
+    give_up_after: float
+
+
+class Engine:
+    """Everything of the daemon but its doors. `receiver` is None where results go to the log alone."""
+
+    def __init__(
+        self,
+        *,
+        store: KeptStore,
+        platform: Platform,
+        receiver: Receiver | None,
+        throttle: Throttle,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self.timeline = Timeline(clock, store.last_stamp())
+        store.keep_time(self.timeline.stamp)
+        self._ledger = Ledger(store, clock, self.timeline, webhook=receiver is not None)
+        self.poller = Poller(
+            store=store,
+            platform=platform,
+            throttle=throttle,
+            ledger=self._ledger,
+            clock=clock,
+            timeline=self.timeline,
+            cadence=settings.cadence,
+            max_concurrency=settings.max_concurrency,
+        )
+        self._relay = Relay(
+            store=store,
+            ledger=self._ledger,
+            clock=clock,
+            timeline=self.timeline,
+            receiver=receiver,
+            give_up_after=settings.give_up_after,
+        )
+        self._deadlines = Deadlines(store, self._ledger, self.timeline, settings.cadence)
+        self.desk = Desk(
+            store=store,
+            ledger=self._ledger,
+            poller=self.poller,
+            clock=clock,
+            timeline=self.timeline,
+            cadence=settings.cadence,
+            park_uuids=settings.park_uuids,
+        )
+
+    def configure(self, settings: Settings, receiver: Receiver | None) -> None:
+        """Take new settings over while running."""
+        self._ledger.webhook = receiver is not None
+        self._relay.configure(receiver, settings.give_up_after)
+        self._deadlines.configure(settings.cadence)
+        self.desk.configure(settings.cadence, settings.park_uuids)
+        self.poller.configure(settings.cadence, settings.max_concurrency)
+
+    async def run(self, stop: asyncio.Event, close_doors: Callable[[], Awaitable[None]]) -> None:
+        """Run until `stop` is set; then close the doors, let what is under way end, and return.
+
+        What it raises is a defect of a loop, or of the platform, receiver or store behind it.
+        """
+        async with asyncio.TaskGroup() as group:
+            asking = [group.create_task(self.poller.run()), group.create_task(self._deadlines.run())]
+            telling = [group.create_task(self._relay.run())]
+            await stop.wait()
+            log.info("daemon.stopping", queries_in_the_air=self.poller.in_flight())
+            deadline = asyncio.get_running_loop().time() + DRAIN_S
+            self.poller.stop()
+            self._deadlines.stop()
+            await close_doors()
+            await _finish(asking, deadline - LAST_LINES_S)
+            self._relay.stop()
+            await _finish(telling, deadline)
+
+
+async def _finish(tasks: list[asyncio.Task[None]], deadline: float) -> None:
+    """Wait for tasks that were told to stop; what is late is cancelled, and taken up again at the next start."""
+    _, late = await asyncio.wait(tasks, timeout=max(deadline - asyncio.get_running_loop().time(), 0.0))
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late)

@@ -1,0 +1,175 @@
+"""One query: ask, decide, record, say so."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import structlog
+
+from poller.core.cadence import Cadence
+from poller.core.decision import AskAgain, Decision, End, decide
+from poller.core.orders import Answer, Change, Order, State, contradict, end
+from poller.core.outage import Turn
+from poller.core.replies import Cause, Result, Settled, Unavailable, Unclear, error_of, reply_of
+from poller.ledger import Ledger
+from poller.polling.turns import Flight, Turns
+from poller.ports import Clock, Pending, Platform, Progress, Store, StoreUnavailableError
+from poller.timeline import Timeline
+
+STORE_RETRY_S = 2.0
+KEPT_S = 30.0  # an order due within this stays in memory
+
+log = structlog.get_logger()
+
+
+class Asker:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        platform: Platform,
+        ledger: Ledger,
+        clock: Clock,
+        timeline: Timeline,
+        turns: Turns,
+        cadence: Cadence,
+    ) -> None:
+        self.cadence = cadence
+        self._store = store
+        self._platform = platform
+        self._ledger = ledger
+        self._clock = clock
+        self._timeline = timeline
+        self._turns = turns
+
+    async def fly(self, flight: Flight) -> None:
+        """Ask about one order and record what comes of it; the order is back in turns, or ended, or put off."""
+        pending = flight.pending
+        if pending.cancelling:
+            await self._end(pending, End(State.CANCELLED))
+        elif self._platform.knows(pending.key.park_uuid):
+            await self._ask(flight)
+        else:
+            self._put_off(pending)
+
+    def _put_off(self, pending: Pending) -> None:
+        """The lot is not configured any more: its orders stay pending and are not asked about."""
+        due = self._timeline.schedule() + self.cadence.max_interval
+        self._store.note(Progress(pending.id, None, due, pending.errors, keep=False))
+
+    async def _ask(self, flight: Flight) -> None:
+        pending = flight.pending
+        started = self._clock.monotonic()
+        result = await self._platform.query(pending.key)
+        took = self._clock.monotonic() - started
+        answer = _answer(result, self._clock.wall())
+        pending.timed_out = isinstance(result, Unavailable) and result.cause is Cause.TIMEOUT
+        self._observe(flight, result)
+        if pending.state is not State.PENDING:
+            self._log_polled(pending, result, took, None)
+            await self._compare(pending, result, answer)
+            return
+        decision = self._decide(flight, result)
+        self._log_polled(pending, result, took, decision.pause if isinstance(decision, AskAgain) else None)
+        if isinstance(decision, AskAgain):
+            self._ask_again(pending, answer, decision)
+        else:
+            self._store.note(Progress(pending.id, answer, pending.due, pending.errors))
+            await self._end(pending, decision)
+
+    def _decide(self, flight: Flight, result: Result) -> Decision:
+        pending = flight.pending
+        age = self._timeline.run() - pending.opened_run
+        jitter = self._clock.jitter()
+        decision = decide(result, age=age, errors=pending.errors, jitter=jitter, cadence=self.cadence)
+        if isinstance(decision, End):
+            return decision
+        if pending.cancelling:
+            return End(State.CANCELLED)
+        if flight.again:
+            return AskAgain(0.0, decision.errors)
+        if isinstance(result, Unavailable) and self._turns.outage.is_open:
+            return AskAgain(self.cadence.gap(age, jitter), pending.errors)  # the platform's fault, not the order's
+        return decision
+
+    def _ask_again(self, pending: Pending, answer: Answer, decision: AskAgain) -> None:
+        pending.due = self._timeline.schedule() + decision.pause
+        pending.errors = decision.errors
+        keep = decision.pause < KEPT_S
+        self._store.note(Progress(pending.id, answer, pending.due, pending.errors, keep))
+        if keep:
+            self._turns.put(pending)
+
+    async def _end(self, pending: Pending, decision: End) -> None:
+        def ending(order: Order, at: datetime) -> Change | None:
+            if order.state is State.PENDING:
+                return end(order, decision.state, at, decision.payment)
+            return _contradiction(order, decision.state, at)
+
+        try:
+            await self._ledger.change(pending.key, ending)
+        except StoreUnavailableError as error:
+            # The platform will say the same again, and by then it may be possible to write it down.
+            log.error("store.unavailable", error=str(error), while_doing="recording an outcome", **_name(pending))
+            pending.due = self._timeline.schedule() + STORE_RETRY_S
+            self._turns.put(pending)
+
+    async def _compare(self, pending: Pending, result: Result, answer: Answer) -> None:
+        """A final order was asked about on request: its state stays, a contradiction is told."""
+        self._store.note(Progress(pending.id, answer, None, 0, keep=False))
+        if isinstance(result, Settled):
+            paid = result.paid
+            try:
+                await self._ledger.change(pending.key, lambda order, at: contradict(order, paid, at))
+            except StoreUnavailableError as error:
+                log.error("store.unavailable", error=str(error), while_doing="comparing", **_name(pending))
+
+    # What is said of it.
+
+    def _observe(self, flight: Flight, result: Result) -> None:
+        turn = self._turns.outage.observe(
+            flight.pending.id,
+            result,
+            self._clock.monotonic(),
+            orders=len(self._turns),
+            canary=flight.canary,
+            jitter=self._clock.jitter(),
+        )
+        if turn is Turn.OPENED:
+            log.warning("platform.down", cause=self._turns.outage.cause, orders=len(self._turns))
+        elif turn is Turn.CLOSED:
+            log.warning("platform.up", after_s=round(self._turns.outage.lasted, 1), orders=len(self._turns))
+
+    def _log_polled(self, pending: Pending, result: Result, took: float, next_in: float | None) -> None:
+        reply = reply_of(result)
+        fields = {
+            "code": reply.code if reply else None,
+            "status": reply.status if reply else None,
+            "seqno": reply.seqno if reply else None,
+            "ms": round(took * 1000, 1),
+            "next_in_s": None if next_in is None else round(next_in, 2),
+        }
+        log.debug("order.polled", **_name(pending), error=error_of(result), **fields)
+        if isinstance(result, Unclear) and pending.errors == 0:  # the first in a row
+            message, hint = (reply.message, reply.hint) if reply else (None, None)
+            log.warning(
+                "order.unclear", **_name(pending), error=result.error, message=message, hint=hint, **fields
+            )
+
+
+def _contradiction(order: Order, state: State, at: datetime) -> Change | None:
+    """What a reply that came in for an order which had ended meanwhile still has to say."""
+    if state not in (State.PAID, State.FAILED):
+        return None
+    return contradict(order, state is State.PAID, at)
+
+
+def _answer(result: Result, at: datetime) -> Answer:
+    reply, error = reply_of(result), error_of(result)
+    if reply is None:
+        return Answer(at, error=error)
+    return Answer(at, reply.code, reply.message, reply.hint, reply.seqno, reply.status, error)
+
+
+def _name(pending: Pending) -> dict[str, str]:
+    return {"park_uuid": pending.key.park_uuid, "pay_partner": pending.key.pay_partner}

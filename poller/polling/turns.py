@@ -1,0 +1,119 @@
+"""What is in memory, what is in the air, and whose turn it is."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from poller.core.agenda import Agenda
+from poller.core.outage import YOUNG_AGE_S, Outage
+from poller.ports import Clock, Pending
+from poller.timeline import Timeline
+
+
+@dataclass(slots=True)
+class Flight:
+    """A query in the air. `again` asks for another one as soon as this has ended.
+
+    `canary` says that it went out while the platform was known to be down.
+    """
+
+    pending: Pending
+    canary: bool
+    again: bool = False
+    landed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Turns:
+    """Orders whose last query timed out hold at most half of the `places`; an outage has one canary at a time."""
+
+    def __init__(self, clock: Clock, timeline: Timeline, places: int) -> None:
+        self.outage = Outage()
+        self.places = places
+        self._clock = clock
+        self._timeline = timeline
+        self._agenda: Agenda[Pending] = Agenda()
+        self._arrivals: dict[int, None] = {}  # taken on during an outage and not asked about yet, oldest first
+        self._slow: list[Pending] = []  # their last query timed out and no place for such is free
+        self._slow_flights = 0
+        self._flights: dict[int, Flight] = {}
+
+    def __len__(self) -> int:
+        """How many orders are in memory."""
+        return len(self._agenda) + len(self._slow) + len(self._flights)
+
+    def flight(self, number: int) -> Flight | None:
+        """The order's query in the air."""
+        return self._flights.get(number)
+
+    def in_flight(self) -> int:
+        return len(self._flights)
+
+    def put(self, pending: Pending) -> None:
+        """Enter an order, or enter it anew with another due time."""
+        self._agenda.put(pending.id, pending.due, pending.opened_run, pending)
+
+    def arrive(self, pending: Pending) -> None:
+        """Enter an order that has just been taken on: in an outage it is the next canary."""
+        self.put(pending)
+        if self.outage.is_open:
+            self._arrivals[pending.id] = None
+
+    def forget(self, number: int) -> None:
+        """Take an order out. One in the air stays in the air."""
+        self._agenda.remove(number)
+        self._slow = [pending for pending in self._slow if pending.id != number]
+
+    def until_next(self) -> float:
+        """Seconds until a query may start as far as is known now; infinite while that may take a change first."""
+        due = self._agenda.next_due()
+        if due is None or len(self._flights) >= self.places:
+            return float("inf")
+        if not self.outage.is_open:
+            return self._timeline.until(due)
+        if self._flights:
+            return float("inf")
+        return max(self._canary_at() - self._clock.monotonic(), 0.0)
+
+    def take(self) -> Flight | None:
+        """Take out the order whose turn it is, as a flight; None where it is nobody's."""
+        pending = self._canary() if self.outage.is_open else self._due()
+        if pending is None:
+            return None
+        flight = self._flights[pending.id] = Flight(pending, self.outage.is_open)
+        self._slow_flights += pending.timed_out
+        return flight
+
+    def land(self, flight: Flight, *, was_slow: bool) -> None:
+        """Note that a query has ended; `was_slow` says whether its order had timed out before it."""
+        del self._flights[flight.pending.id]
+        flight.landed.set()
+        if was_slow:
+            self._slow_flights -= 1
+            while self._slow:
+                self.put(self._slow.pop())
+        if not self.outage.is_open:
+            self._arrivals.clear()
+
+    def _due(self) -> Pending | None:
+        now = self._timeline.schedule()
+        while (pending := self._agenda.pop(now)) is not None:
+            if not pending.timed_out or self._slow_flights < max(self.places // 2, 1):
+                return pending
+            self._slow.append(pending)
+        return None
+
+    def _canary(self) -> Pending | None:
+        if self._flights or self._canary_at() > self._clock.monotonic():
+            return None
+        while self._arrivals:
+            number, _ = self._arrivals.popitem()
+            pending = self._agenda.remove(number)
+            if pending is not None:
+                return pending
+        return self._agenda.pop_earliest()
+
+    def _canary_at(self) -> float:
+        youngest = self._agenda.freshest()
+        young = youngest is not None and self._timeline.run() - youngest < YOUNG_AGE_S
+        return self.outage.canary_at(young_waits=young)

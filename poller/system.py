@@ -1,0 +1,62 @@
+"""The machine's own clock and dice, and the rate to the platform."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from datetime import UTC, datetime
+
+from asyncio_throttle.throttler import Throttler
+
+# Arrivals at the platform bunch up by what the network and a busy loop delay a query. Sending this much
+# slower keeps the rate in every one-second window on their side as well.
+MARGIN = 0.05
+SMOOTHING = 0.05  # the part of a second's quota that may go out at once
+
+
+class SystemClock:
+    """`ports.Clock` over the operating system."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> datetime:
+        return datetime.now(UTC)
+
+    def jitter(self) -> float:
+        return random.random()  # noqa: S311 - spreads load, guards nothing
+
+    def new_event_id(self) -> str:
+        return f"evt_{uuid.uuid4().hex}"
+
+
+class RateThrottle:
+    """`ports.Throttle`: at most `rate` (whole, >= 1) acquisitions in any one second, spread evenly.
+
+    It starts with its first quota used up: the second before the start may belong to a predecessor that
+    was killed.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._throttler = _smooth_throttler(rate)
+        self._primed = False
+
+    def set_rate(self, rate: int) -> None:
+        """Change the rate; what went out already counts against the new one."""
+        self._throttler = _smooth_throttler(rate)
+        self._primed = False
+
+    async def acquire(self) -> None:
+        if not self._primed:
+            self._primed = True
+            for _ in range(self._throttler.rate_limit):
+                await self._throttler.acquire()
+        await self._throttler.acquire()
+
+
+def _smooth_throttler(rate: int) -> Throttler:
+    # Whatever the phase, a window of one second meets at most rate - k + 1 quotas' worth of time and one
+    # quota more: k + (rate - k) = rate.
+    quota = max(1, int(rate * SMOOTHING))
+    return Throttler(quota, quota * (1 + MARGIN) / (rate - quota + 1), retry_interval=0.001)
