@@ -1,0 +1,19 @@
+"""`poller demo`."""
+
+from __future__ import annotations
+
+import click
+
+from poller.demo import run
+
+
+@click.command()
+@click.option("--orders", type=click.IntRange(min=1), default=20, show_default=True, help="How many orders.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other orders.")
+def demo(orders: int, seed: int) -> None:
+    """The whole job on this machine, with nothing to configure.
+
+    The simulated platform, the daemon with a temporary store, a webhook receiver, and orders of every kind;
+    then a table of results. Exit 0 only if every order ended as it should and every result arrived once.
+    """
+    raise click.exceptions.Exit(run(orders, seed))

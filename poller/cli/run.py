@@ -1,0 +1,86 @@
+"""`poller run`: the daemon in the foreground. Signals and exit codes stay here, at the edge."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+import structlog
+
+from poller import logs
+from poller.cli.failing import Failed, NeedsAPerson
+from poller.cli.options import config_option
+from poller.config import Config, ConfigError, load
+from poller.daemon import serve
+from poller.ports import StoreCorruptError, StoreHeldError, StoreTooNewError, StoreUnavailableError
+
+log = structlog.get_logger()
+
+
+@click.command()
+@config_option
+def run(path: Path) -> None:
+    """The daemon, in the foreground.
+
+    SIGTERM and SIGINT drain it, a second one ends it at once; SIGHUP reads the configuration again.
+    """
+    try:
+        config = load(path, os.environ)
+    except ConfigError as error:
+        raise NeedsAPerson(*error.faults) from None
+    logs.configure(
+        config.log.level,
+        config.log.format,
+        stream_is_terminal=sys.stdout.isatty(),
+        journal=logs.under_journal(os.environ),
+    )
+    started: list[object] = []
+    try:
+        asyncio.run(_serve(config, started))
+    except Exception as error:
+        failure = _expected(error, config, bool(started))
+        if failure is None:
+            log.critical("daemon.crashed", exc_info=error)
+            failure = Failed(f"the daemon crashed: {type(error).__name__}; the log has the traceback")
+        raise failure from None
+
+
+async def _serve(config: Config, started: list[object]) -> None:
+    stop, hangup = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def end(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, number)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    await serve(
+        config,
+        reload=lambda: load(config.path, os.environ),
+        stop=stop,
+        hangup=hangup,
+        ready=started.append,
+    )
+
+
+def _expected(error: BaseException, config: Config, started: bool) -> Failed | None:
+    """The end for a fault of the world that has a clear line; None for a defect."""
+    match error:
+        case StoreTooNewError():
+            return NeedsAPerson(str(error))
+        case StoreHeldError() | StoreCorruptError() | StoreUnavailableError():
+            return Failed(str(error))
+        case OSError(errno=errno.EADDRINUSE) if not started:
+            return Failed(f"cannot listen on {config.intake.listen}: another program listens there already")
+        case OSError() if not started:
+            return Failed(f"cannot listen on {config.intake.listen}: {error.strerror or error}")
+        case _:
+            return None
