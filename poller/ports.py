@@ -231,8 +231,8 @@ class Store(Protocol):
     async def history(self, key: OrderKey) -> list[HistoryEntry]:
         """The queries of an order, oldest first. Empty for an unknown order or one whose history has gone."""
 
-    async def claim(self, before: float, limit: int, *, freshest: bool = False) -> list[Pending]:
-        """Hold at most `limit` pending orders that nobody holds and that are due before `before`.
+    async def claim(self, by: float, limit: int, *, freshest: bool = False) -> list[Pending]:
+        """Hold at most `limit` pending orders that nobody holds and that are due by `by`.
 
         The longest overdue come first, or the youngest with `freshest`, which may look at the youngest
         few thousand only.
@@ -254,7 +254,7 @@ class Store(Protocol):
         as it stands afterwards. Raises UnknownOrderError.
         """
 
-    async def undecided(self, opened_before: float, limit: int) -> list[OrderKey]:
+    async def undecided(self, opened_by: float, limit: int) -> list[OrderKey]:
         """Pending orders opened by that running time of which the gate has not been told, oldest first."""
 
     async def oldest_untold(self) -> float | None:
@@ -266,8 +266,8 @@ class Store(Protocol):
     def note_logged(self, ids: Sequence[int]) -> None:
         """Write behind, not durable, that notices have been logged."""
 
-    async def claim_deliveries(self, before: float, limit: int) -> list[Delivery]:
-        """Hold at most `limit` pending deliveries due before `before` that nobody holds.
+    async def claim_deliveries(self, by: float, limit: int) -> list[Delivery]:
+        """Hold at most `limit` pending deliveries due by `by` that nobody holds.
 
         Only the oldest pending notice of an order is eligible, and none while another of that order is held.
         """

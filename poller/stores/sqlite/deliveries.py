@@ -20,7 +20,7 @@ _FIRST_OF_ITS_ORDER = (
 )
 DUE = (
     f"SELECT d.order_id, {DELIVERY} {_FROM_DUE} CROSS JOIN orders o ON o.id = d.order_id "
-    f"WHERE d.state = 'pending' AND d.due < ? AND {_FIRST_OF_ITS_ORDER} ORDER BY d.due, d.id"
+    f"WHERE d.state = 'pending' AND d.due <= ? AND {_FIRST_OF_ITS_ORDER} ORDER BY d.due, d.id"
 )
 NEXT = (
     f"SELECT d.order_id, d.due {_FROM_DUE} WHERE d.state = 'pending' "
@@ -49,11 +49,11 @@ def make(connection: sqlite3.Connection, order: Order, kind: NoticeType, making:
     )
 
 
-def claim(connection: sqlite3.Connection, holds: DeliveryHolds, before: float, limit: int) -> list[Delivery]:
+def claim(connection: sqlite3.Connection, holds: DeliveryHolds, by: float, limit: int) -> list[Delivery]:
     """Hold the longest due of those that nobody holds, one of an order."""
     claimed: list[Delivery] = []
     busy = holds.busy_orders()
-    with closing(connection.execute(DUE, (before,))) as rows:
+    with closing(connection.execute(DUE, (by,))) as rows:
         for row in rows:
             if len(claimed) == limit:
                 break

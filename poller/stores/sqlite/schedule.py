@@ -17,7 +17,7 @@ FRESHEST_OF = 20_000  # how many of the youngest a claim of the freshest looks a
 
 LONGEST_OVERDUE = (
     f"SELECT {PENDING} FROM schedule s CROSS JOIN orders o ON o.id = s.order_id "  # noqa: S608
-    "WHERE (s.due, s.order_id) > (?, ?) AND s.due < ? ORDER BY s.due, s.order_id"
+    "WHERE (s.due, s.order_id) > (?, ?) AND s.due <= ? ORDER BY s.due, s.order_id"
 )
 YOUNGEST = "SELECT order_id, due FROM schedule ORDER BY opened_run DESC, order_id DESC LIMIT ?"
 UNDECIDED = (
@@ -32,10 +32,10 @@ _ANY = (
 )
 
 
-def claim_longest(connection: sqlite3.Connection, holds: OrderHolds, before: float, limit: int) -> list[Pending]:
+def claim_longest(connection: sqlite3.Connection, holds: OrderHolds, by: float, limit: int) -> list[Pending]:
     """Hold the longest overdue that nobody holds."""
     claimed: list[Pending] = []
-    with closing(connection.execute(LONGEST_OVERDUE, (*holds.cursor, before))) as rows:
+    with closing(connection.execute(LONGEST_OVERDUE, (*holds.cursor, by))) as rows:
         seen: Pending | None = None
         for row in rows:
             if len(claimed) == limit:
@@ -48,14 +48,14 @@ def claim_longest(connection: sqlite3.Connection, holds: OrderHolds, before: flo
     return claimed
 
 
-def claim_freshest(connection: sqlite3.Connection, holds: OrderHolds, before: float, limit: int) -> list[Pending]:
+def claim_freshest(connection: sqlite3.Connection, holds: OrderHolds, by: float, limit: int) -> list[Pending]:
     """Hold the youngest that are due and that nobody holds, among the youngest few thousand."""
     wanted: list[int] = []
     with closing(connection.execute(YOUNGEST, (FRESHEST_OF,))) as rows:
         for number, due in rows:
             if len(wanted) == limit:
                 break
-            if due < before and holds.hold(number):
+            if due <= by and holds.hold(number):
                 wanted.append(number)
     return [pending_of(connection.execute(_ONE, (number,)).fetchone()) for number in wanted]
 
@@ -69,9 +69,9 @@ def one(connection: sqlite3.Connection, key: OrderKey) -> Pending:
     return Pending(number, key, opened_run, due or 0.0, errors or 0, State(state), bool(cancelling))
 
 
-def undecided(connection: sqlite3.Connection, opened_before: float, limit: int) -> list[OrderKey]:
+def undecided(connection: sqlite3.Connection, opened_by: float, limit: int) -> list[OrderKey]:
     """Those of which the gate has not been told, opened by then, oldest first."""
-    return [OrderKey(*row) for row in connection.execute(UNDECIDED, (opened_before, limit))]
+    return [OrderKey(*row) for row in connection.execute(UNDECIDED, (opened_by, limit))]
 
 
 def oldest_untold(connection: sqlite3.Connection) -> float | None:

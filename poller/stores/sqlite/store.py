@@ -117,11 +117,11 @@ class SqliteStore:
     async def history(self, key: OrderKey) -> list[HistoryEntry]:
         return await self._read(lambda connection: ledger.history(connection, key))
 
-    async def claim(self, before: float, limit: int, *, freshest: bool = False) -> list[Pending]:
+    async def claim(self, by: float, limit: int, *, freshest: bool = False) -> list[Pending]:
         def work(connection: sqlite3.Connection) -> tuple[list[Pending], list[int]]:
             self._settle_releases(connection)
             claim = schedule.claim_freshest if freshest else schedule.claim_longest
-            claimed = claim(connection, self._orders, before, limit)
+            claimed = claim(connection, self._orders, by, limit)
             return claimed, [pending.id for pending in claimed]
 
         return await self._holding(work, self._give_back_orders)
@@ -146,8 +146,8 @@ class SqliteStore:
 
         return await self._writer.submit(work, durable=True)
 
-    async def undecided(self, opened_before: float, limit: int) -> list[OrderKey]:
-        return await self._writer.submit(lambda connection: schedule.undecided(connection, opened_before, limit))
+    async def undecided(self, opened_by: float, limit: int) -> list[OrderKey]:
+        return await self._writer.submit(lambda connection: schedule.undecided(connection, opened_by, limit))
 
     async def oldest_untold(self) -> float | None:
         return await self._writer.submit(schedule.oldest_untold)
@@ -159,10 +159,10 @@ class SqliteStore:
         self._notes.add_logged(ids)
         self._behind.noted()
 
-    async def claim_deliveries(self, before: float, limit: int) -> list[Delivery]:
+    async def claim_deliveries(self, by: float, limit: int) -> list[Delivery]:
         def work(connection: sqlite3.Connection) -> tuple[list[Delivery], list[int]]:
             self._settle_releases(connection)
-            claimed = outbox.claim(connection, self._deliveries, before, limit)
+            claimed = outbox.claim(connection, self._deliveries, by, limit)
             return claimed, [delivery.notice.id for delivery in claimed]
 
         return await self._holding(work, self._give_back_deliveries)

@@ -1,0 +1,146 @@
+"""The promises of the daemon, held against the world's own record of one history."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+
+from poller.core.orders import OrderKey, State
+from tests.world.history import CADENCE, History
+from tests.world.truth import Told, Word
+
+SLACK_S = 2.0
+FINAL = {"payment.paid", "payment.failed", "payment.rejected", "payment.expired", "payment.cancelled"}
+
+
+def broken(history: History) -> list[str]:
+    """What the daemon promised and did not keep; empty where all is well."""
+    return [
+        *_lost(history),
+        *_invented(history),
+        *_told(history),
+        *_asked(history),
+        *_late(history),
+    ]
+
+
+def _lost(history: History) -> list[str]:
+    """Every acknowledged order is there and has ended, unless it may still be pending."""
+    faults = []
+    for key in history.record.acknowledged:
+        state = history.final.get(key)
+        if state is None:
+            faults.append(f"{key.pay_partner}: acknowledged and gone")
+        elif state is State.PENDING and not _may_be_pending(history, key):
+            faults.append(f"{key.pay_partner}: still pending at the end, {history.record.queries[key][-3:]}")
+    return faults
+
+
+def _may_be_pending(history: History, key: OrderKey) -> bool:
+    record, fate = history.record, history.plan.fates[key]
+    if fate.unclear or record.reopened[key]:
+        return True  # it may have been unlucky with each reply since
+    now = history.record.ups[-1][1]
+    longest = CADENCE.max_interval + 10.0 + SLACK_S
+    if fate.word is not None:
+        return record.up_seconds(fate.settles_at, now) < longest + _trouble(history)
+    return record.up_seconds(record.acknowledged[key], now) < CADENCE.give_up_after + longest + _trouble(history)
+
+
+def _trouble(history: History) -> float:
+    spans = [*history.plan.outages, *history.plan.full_disk]
+    return sum(end - start for start, end in spans) + (120.0 if spans else 0.0)
+
+
+def _invented(history: History) -> list[str]:
+    """No outcome that the world did not speak."""
+    faults = []
+    for key, state in history.final.items():
+        spoken = history.record.spoken(key)
+        if state in (State.PAID, State.FAILED, State.REJECTED) and Word(state.value) not in spoken:
+            faults.append(f"{key.pay_partner}: {state}, which the platform never said ({spoken})")
+        if state is State.CANCELLED and key not in history.record.cancel_asked:
+            faults.append(f"{key.pay_partner}: cancelled, which nobody asked for")
+        if state is State.EXPIRED:
+            lived = history.record.up_seconds(history.record.acknowledged[key], history.record.ups[-1][1])
+            if lived < CADENCE.give_up_after - SLACK_S:
+                faults.append(f"{key.pay_partner}: expired after {lived:.0f} s")
+        if key in history.record.cancelled and state is State.PENDING and not history.record.reopened[key]:
+            faults.append(f"{key.pay_partner}: cancelled, acknowledged, and pending again")
+    return faults
+
+
+def _told(history: History) -> list[str]:
+    """Each outcome is told, once for each opening and under one id, and the log has it too."""
+    faults = []
+    by_order: dict[OrderKey, list[tuple[str, Told]]] = defaultdict(list)
+    for event_id, told in history.record.told.items():
+        by_order[told.key].append((event_id, told))
+        if told.other_body:
+            faults.append(f"{event_id}: another body under the same id")
+        if event_id not in history.record.logged:
+            faults.append(f"{event_id}: {told.type} was sent and never logged")
+    for key, state in history.final.items():
+        finals = [told.type for _, told in by_order[key] if told.type in FINAL]
+        openings = 1 + history.record.reopened[key]
+        gone = {history.record.told[event_id].type for event_id in history.record.gone}
+        if len(finals) > openings:
+            faults.append(f"{key.pay_partner}: {finals} told in {openings} openings")
+        if state is not State.PENDING and f"payment.{state}" not in finals and f"payment.{state}" not in gone:
+            faults.append(f"{key.pay_partner}: {state} was never told")
+        undecided = [told for _, told in by_order[key] if told.type == "payment.undecided"]
+        if len(undecided) > openings:
+            faults.append(f"{key.pay_partner}: undecided told {len(undecided)} times")
+        faults += _undecided(history, key, undecided)
+    faults += [f"{event_id}: not delivered in the end" for event_id in history.undelivered]
+    return faults
+
+
+def _undecided(history: History, key: OrderKey, undecided: list[Told]) -> list[str]:
+    accepted = history.record.acknowledged.get(key)
+    if accepted is None or history.record.reopened[key]:
+        return []
+    early = [
+        told
+        for told in undecided
+        if history.record.up_seconds(accepted, told.first_at) < CADENCE.undecided_after - SLACK_S
+    ]
+    return [
+        f"{key.pay_partner}: undecided told {told.first_at - accepted:.0f} s after acceptance" for told in early
+    ]
+
+
+def _asked(history: History) -> list[str]:
+    """The rate holds in every second, and one order has one query at a time."""
+    faults = []
+    sent = sorted(asked.sent for queries in history.record.queries.values() for asked in queries)
+    rate = history.plan.rate
+    for first, last in zip(sent, sent[rate:], strict=False):
+        if last - first < 1.0:
+            faults.append(f"{rate + 1} queries in {last - first:.3f} s from {first:.1f}")
+            break
+    for key, queries in history.record.queries.items():
+        for former, following in pairwise(queries):
+            if former.ended is None or following.sent < former.ended:
+                faults.append(f"{key.pay_partner}: two queries at once at {following.sent:.1f}")
+                break
+    return faults
+
+
+def _late(history: History) -> list[str]:
+    """Without faults, news is no later than the cadence allows, whatever the wall clock does."""
+    if not history.plan.calm:
+        return []
+    faults = []
+    waits = len(history.plan.fates) / history.plan.rate * 1.05 + 2 * history.plan.latency
+    for key, fate in history.plan.fates.items():
+        accepted = history.record.acknowledged[key]
+        for told in history.record.told.values():
+            if told.key != key or told.type not in FINAL or fate.word is None:
+                continue
+            age = max(fate.settles_at - accepted, 0.0)
+            allowed = min(max(age * CADENCE.age_fraction, CADENCE.min_interval), CADENCE.max_interval)
+            delay = told.first_at - max(fate.settles_at, accepted + CADENCE.initial_delay)
+            if delay > allowed + waits + 1.0:
+                faults.append(f"{key.pay_partner}: told {delay:.1f} s after it settled, {allowed:.1f} s allowed")
+    return faults
