@@ -34,7 +34,7 @@ class Clock(Protocol):
 
 class Throttle(Protocol):
     async def acquire(self) -> None:
-        """Wait for the next place in the rate to the platform. One caller at a time."""
+        """Wait for the next place in the rate to the platform."""
 
 
 class Platform(Protocol):
@@ -106,6 +106,7 @@ class Pending:
     state: State = State.PENDING
     cancelling: bool = False
     timed_out: bool = False  # the last query timed out; not stored
+    unclear: bool = False  # the last query's answer said nothing of the payment; not stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,22 @@ class Attempt:
     status: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much there is: of `pending` orders the gate was told of `undecided` that nothing is known yet.
+
+    `undelivered` notices are to be sent, or sent again; `dead` ones were given up on. The oldest of the pending
+    orders and of the undelivered notices are told in seconds of running time, None where there is none.
+    """
+
+    pending: int
+    undecided: int
+    undelivered: int
+    dead: int
+    oldest_opened_run: float | None
+    oldest_made_run: float | None
+
+
 class Store(Protocol):
     """The durable queue. Every `async` call below is one transaction; a cancelled caller changes nothing of it.
 
@@ -266,10 +283,18 @@ class Store(Protocol):
     def note_logged(self, ids: Sequence[int]) -> None:
         """Write behind, not durable, that notices have been logged."""
 
-    async def claim_deliveries(self, by: float, limit: int) -> list[Delivery]:
+    async def claim_deliveries(self, by: float, limit: int, *, freshest: bool = False) -> list[Delivery]:
         """Hold at most `limit` pending deliveries due by `by` that nobody holds.
 
         Only the oldest pending notice of an order is eligible, and none while another of that order is held.
+        The longest due come first or, with `freshest`, those that fell due last, of equals the newest.
+        """
+
+    async def bring_deliveries_forward(self, due: float, limit: int, before: int | None = None) -> int | None:
+        """Make pending deliveries that nobody holds and that are due later due then; not durable.
+
+        At most `limit`, the newest first, with ids below `before`. Returns the `before` to go on with, None
+        at the end.
         """
 
     async def next_delivery(self) -> float | None:
@@ -297,8 +322,23 @@ class Store(Protocol):
         Raises UnknownOrderError.
         """
 
+    async def prune(self, ended_by: float, limit: int) -> int:
+        """Let go of what is no longer needed of final orders that ended by that running time; not durable.
+
+        Of at most `limit` of them, the longest ended first, the history goes, and the notices that were
+        delivered or are for the log alone and have reached it; pending and dead ones never. The order itself
+        stays: its number, metadata, outcome and count of queries. Returns how many orders that were; each is
+        done once, so 0 says that there are no more.
+        """
+
+    async def counts(self) -> Counts:
+        """How much there is; as quick with a million orders as with one."""
+
     async def flush(self) -> None:
         """Return once everything noted so far has been written."""
 
     async def close(self) -> None:
-        """Write everything down and give the store free for the next daemon."""
+        """Write everything down and give the store free for the next daemon; bounded in time.
+
+        Raises StoreUnavailableError where that cannot be done, in time or at all.
+        """

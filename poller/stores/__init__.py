@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Protocol
 
 from poller.ports import Stamp, Store
+from poller.records import Records
 from poller.stores.sqlite import SqliteStore
+from poller.stores.sqlite.backup import copy_to
 
 SQLITE = "sqlite:///"
 
 
-class KeptStore(Store, Protocol):
+class KeptStore(Store, Records, Protocol):
     """What the daemon uses of an engine beside the queue itself."""
 
     def last_stamp(self) -> Stamp | None:
@@ -21,8 +23,17 @@ class KeptStore(Store, Protocol):
     def keep_time(self, stamp: Callable[[], Stamp]) -> None:
         """From now on write `stamp()` down with every transaction that writes. It is called in any thread."""
 
-    async def backup(self, path: Path) -> None:
-        """Write a consistent copy to a new file. Raises FileExistsError and StoreUnavailableError."""
+    def watch(self, wrote: Callable[[float, bool], None]) -> None:
+        """From now on tell how many seconds each transaction that wrote took, and whether it was durable.
+
+        `wrote` is called in any thread.
+        """
+
+    def check(self) -> None:
+        """Raises StoreCorruptError once any call, or writing behind, has met a malformed file.
+
+        From then on every call does.
+        """
 
     def size_bytes(self) -> int:
         """What the store takes on disk."""
@@ -38,6 +49,15 @@ async def open_store(url: str, *, lock_wait: float = 10.0) -> KeptStore:
     URL, and StoreHeldError, StoreTooNewError, StoreCorruptError and StoreUnavailableError.
     """
     return await SqliteStore.open(sqlite_path(url), lock_wait=lock_wait)
+
+
+def backup(url: str, path: Path) -> int:
+    """Write a consistent copy of the store at `url` to a new file; how many orders it holds.
+
+    The daemon need not be asked: it may use the store meanwhile, or not run. Raises FileExistsError,
+    StoreTooNewError, StoreCorruptError and StoreUnavailableError.
+    """
+    return copy_to(path, sqlite_path(url))
 
 
 def sqlite_path(url: str) -> Path:

@@ -54,7 +54,7 @@ async def test_the_notices_of_one_order_go_out_one_after_the_other(store: KeptSt
     assert events(first) == ["b paid", "a undecided"]
     assert await store.claim_deliveries(ALL, 10) == []
     await try_again(store, first[1], due=30.0)
-    assert await store.claim_deliveries(30.0, 10) == []
+    assert await store.claim_deliveries(29.0, 10) == []
     again = await store.claim_deliveries(ALL, 10)
     assert events(again) == ["a undecided"]
     await received(store, again[0])
@@ -65,7 +65,7 @@ async def test_deliveries_are_claimed_the_longest_due_first_and_only_what_is_due
     await take_on(store, "a", "b", "c")
     for name, due in (("a", 30.0), ("b", 10.0), ("c", 20.0)):
         await end_paid(store, name, name, due)
-    assert events(await store.claim_deliveries(20.0, 10)) == ["b"]
+    assert events(await store.claim_deliveries(10.0, 10)) == ["b"]
     assert events(await store.claim_deliveries(ALL, 1)) == ["c"]
     assert events(await store.claim_deliveries(ALL, 10)) == ["a"]
 
@@ -186,3 +186,36 @@ async def test_deliveries_are_listed_both_ways_in_pages(store: KeptStore) -> Non
     assert events(await store.deliveries(None, key("a"), 10)) == ["e2", "e1"]
     assert events(await store.deliveries(DeliveryState.DELIVERED, key("a"), 10)) == ["e1"]
     assert await store.deliveries(None, key("nobody"), 10) == []
+
+
+async def test_the_freshest_delivery_can_be_claimed_first(store: KeptStore) -> None:
+    await take_on(store, "a", "b", "c", "d")
+    for name, due in (("a", 30.0), ("b", 10.0), ("c", 30.0), ("d", 50.0)):
+        await end_paid(store, name, name, due)
+    assert events(await store.claim_deliveries(40.0, 2, freshest=True)) == ["c", "a"]
+    assert events(await store.claim_deliveries(ALL, 1)) == ["b"]
+
+
+async def test_what_waits_for_later_is_brought_forward_step_by_step_each_once(store: KeptStore) -> None:
+    await take_on(store, "a", "b", "c", "d", "e")
+    for name, due in (("a", 300.0), ("b", 400.0), ("c", 5.0), ("d", 500.0), ("e", 600.0)):
+        await end_paid(store, name, name, due)
+    [under_way] = await store.claim_deliveries(ALL, 1, freshest=True)
+    assert under_way.notice.event_id == "e"
+    step = await store.bring_deliveries_forward(7.0, 2)
+    assert [one.due for one in (await store.deliveries(None, None, 5))] == [600.0, 7.0, 5.0, 400.0, 300.0]
+    while step is not None:
+        step = await store.bring_deliveries_forward(8.0, 2, step)
+    assert [one.due for one in (await store.deliveries(None, None, 5))] == [600.0, 7.0, 5.0, 8.0, 8.0]
+    assert await store.next_delivery() == 5.0
+
+
+async def test_bringing_forward_leaves_what_has_ended(store: KeptStore) -> None:
+    await take_on(store, "a", "b")
+    await end_paid(store, "a", "a", due=5.0)
+    await end_paid(store, "b", "b", due=6.0)
+    first, second = await store.claim_deliveries(ALL, 2)
+    await received(store, first)
+    await store.record_attempt(Attempt(second.notice.id, DeliveryState.DEAD, AT, error="gone", status=410))
+    assert await store.bring_deliveries_forward(1.0, 10) is None
+    assert [one.due for one in await store.deliveries(None, None, 5)] == [None, None]

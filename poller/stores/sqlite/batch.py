@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poller.ports import Stamp
-from poller.stores.sqlite.faults import Fault, fault_of
+from poller.ports import Stamp, StoreCorruptError, StoreUnavailableError
+from poller.stores.sqlite.faults import Fault, fault_of, is_io_error
 from poller.stores.sqlite.journal import Journal
+from poller.stores.sqlite.place import Place
 from poller.stores.sqlite.rows import from_ms, to_ms
 
 
@@ -47,10 +49,14 @@ class Transactions:
 
     def __init__(self, connection: sqlite3.Connection, journal: Journal, path: Path) -> None:
         self.stamp: Callable[[], Stamp] | None = None
+        self.wrote: Callable[[float, bool], None] | None = None  # told of the seconds, and of durability
+        self.corrupt: str | None = None  # once the file was found malformed: why. Nothing is run any more
         self._connection = connection
         self._journal = journal
         self._path = path
+        self._place = Place.of(path)
         self._synchronous = ""
+        self._doubtful = False  # the disk failed: what the log holds may be in the kernel's memory alone
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run the jobs in one transaction and fill in their outcomes; it is committed on return.
@@ -58,18 +64,24 @@ class Transactions:
         A job that raises is undone alone. Where the store itself fails, every job gets that fault and
         nothing of any of them stays, in memory neither.
         """
+        started, durable = time.monotonic(), any(job.durable for job in jobs)
         try:
-            self._begin("FULL" if any(job.durable for job in jobs) else "NORMAL")
+            self._begin(durable=durable)
             before = self._connection.total_changes
-            for job in jobs:
-                self._run_one(job)
-            if self._connection.total_changes != before:
+            if len(jobs) == 1:  # alone in its transaction, which is undone with it
+                jobs[0].result = jobs[0].work(self._connection)
+            else:
+                for job in jobs:
+                    self._run_one(job)
+            if wrote := self._connection.total_changes != before:
                 self.write_stamp()
             self._connection.execute("COMMIT")
         except Exception as error:
             self._abandon(jobs, error)
         else:
             self._journal.keep()
+            if wrote and self.wrote is not None:
+                self.wrote(time.monotonic() - started, durable)
 
     def run_alone(self, job: Job) -> None:
         """Run one job outside a transaction."""
@@ -88,13 +100,32 @@ class Transactions:
             (stamp.run, stamp.schedule, to_ms(stamp.wall)),
         )
 
-    def _begin(self, synchronous: str) -> None:
+    def _begin(self, *, durable: bool) -> None:
+        synchronous = "FULL" if durable else "NORMAL"
         if self._connection.in_transaction:  # a ROLLBACK failed, with the disk
             self._connection.execute("ROLLBACK")
+        if self.corrupt is not None:
+            raise StoreCorruptError(self.corrupt)
+        if durable:
+            self._place.check()
+            self._clear_doubt()
         if synchronous != self._synchronous:
             self._connection.execute(f"PRAGMA synchronous = {synchronous}")
             self._synchronous = synchronous
         self._connection.execute("BEGIN IMMEDIATE")
+
+    def _clear_doubt(self) -> None:
+        """After a failed sync the kernel may never write what it was for: all of the log goes to the file first.
+
+        Otherwise a power cut could take an older part of the log, and with it every commit that follows.
+        """
+        if self._doubtful:
+            (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise StoreUnavailableError(
+                    f"{self._path} is being read after an I/O error: let the backup or other reader end"
+                )
+            self._doubtful = False
 
     def _run_one(self, job: Job) -> None:
         mark = self._journal.mark()
@@ -115,6 +146,9 @@ class Transactions:
                 self._connection.execute("ROLLBACK")
         self._journal.undo()
         fault = fault_of(error, self._path)
+        self._doubtful |= is_io_error(error)
+        if isinstance(fault, StoreCorruptError):
+            self.corrupt = str(fault)
         for job in jobs:
             if job.error is None:
                 job.result, job.error = None, _for_one(fault, error)

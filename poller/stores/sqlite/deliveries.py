@@ -11,6 +11,9 @@ from poller.core.orders import NoticeType, Order, OrderKey
 from poller.ports import Attempt, Delivery, Making, Notice, UnknownOrderError
 from poller.stores.sqlite.holds import DeliveryHolds
 from poller.stores.sqlite.rows import DELIVERY, NOTICE, delivery_of, notice_of, to_ms
+from poller.stores.sqlite.tally import Tally
+
+NO_ID = 2**63 - 1  # above every id
 
 _FROM = "FROM deliveries d CROSS JOIN orders o ON o.id = d.order_id"
 _FROM_DUE = "FROM deliveries d INDEXED BY deliveries_due"  # the planner takes `state`'s, and sorts
@@ -18,9 +21,15 @@ _FIRST_OF_ITS_ORDER = (
     "NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.order_id = d.order_id AND +e.state = 'pending' "
     "AND e.id < d.id)"
 )
-DUE = (
+_DUE = (
     f"SELECT d.order_id, {DELIVERY} {_FROM_DUE} CROSS JOIN orders o ON o.id = d.order_id "
-    f"WHERE d.state = 'pending' AND d.due <= ? AND {_FIRST_OF_ITS_ORDER} ORDER BY d.due, d.id"
+    f"WHERE d.state = 'pending' AND d.due <= ? AND {_FIRST_OF_ITS_ORDER}"
+)
+DUE = f"{_DUE} ORDER BY d.due, d.id"
+DUE_FRESHEST = f"{_DUE} ORDER BY d.due DESC, d.id DESC"
+LATER = (
+    "SELECT id FROM deliveries INDEXED BY deliveries_state "
+    "WHERE state = 'pending' AND due > ? AND id < ? ORDER BY id DESC LIMIT ?"
 )
 NEXT = (
     f"SELECT d.order_id, d.due {_FROM_DUE} WHERE d.state = 'pending' "
@@ -28,6 +37,7 @@ NEXT = (
 )
 UNLOGGED = f"SELECT {NOTICE} {_FROM} WHERE d.logged = 0 ORDER BY d.id LIMIT ?"
 _BY_EVENT = f"SELECT {DELIVERY} {_FROM} WHERE d.event_id = ?"
+_NUMBERED = f"SELECT d.order_id, {DELIVERY} {_FROM} WHERE d.id = ?"
 
 
 def make(connection: sqlite3.Connection, order: Order, kind: NoticeType, making: Making) -> None:
@@ -49,11 +59,13 @@ def make(connection: sqlite3.Connection, order: Order, kind: NoticeType, making:
     )
 
 
-def claim(connection: sqlite3.Connection, holds: DeliveryHolds, by: float, limit: int) -> list[Delivery]:
-    """Hold the longest due of those that nobody holds, one of an order."""
+def claim(
+    connection: sqlite3.Connection, holds: DeliveryHolds, by: float, limit: int, *, freshest: bool
+) -> list[Delivery]:
+    """Hold the longest due, or the freshest, of those that nobody holds, one of an order."""
     claimed: list[Delivery] = []
     busy = holds.busy_orders()
-    with closing(connection.execute(DUE, (by,))) as rows:
+    with closing(connection.execute(DUE_FRESHEST if freshest else DUE, (by,))) as rows:
         for row in rows:
             if len(claimed) == limit:
                 break
@@ -72,10 +84,24 @@ def next_due(connection: sqlite3.Connection, holds: DeliveryHolds) -> float | No
         return next((due for order_id, due in rows if order_id not in busy), None)
 
 
-def record(connection: sqlite3.Connection, holds: DeliveryHolds, attempt: Attempt) -> None:
+def bring_forward(
+    connection: sqlite3.Connection, holds: DeliveryHolds, due: float, limit: int, before: int | None
+) -> int | None:
+    """Make those that wait for later due then, newest first; the lowest id looked at, None at the end."""
+    ids = [number for (number,) in connection.execute(LATER, (due, NO_ID if before is None else before, limit))]
+    connection.executemany(
+        "UPDATE deliveries SET due = ? WHERE id = ?", [(due, number) for number in ids if number not in holds]
+    )
+    return ids[-1] if len(ids) == limit else None
+
+
+def record(connection: sqlite3.Connection, holds: DeliveryHolds, tally: Tally, attempt: Attempt) -> None:
     """Write down one try and give the delivery back. Raises UnknownOrderError."""
+    row = connection.execute("SELECT state FROM deliveries WHERE id = ?", (attempt.id,)).fetchone()
+    if row is None:
+        raise UnknownOrderError(f"there is no notice {attempt.id}")
     pending = attempt.state is DeliveryState.PENDING
-    written = connection.execute(
+    connection.execute(
         "UPDATE deliveries SET state = ?, attempts = attempts + 1, due = ?, last_error = ?, last_status = ?, "
         "last_at = ? WHERE id = ?",
         (
@@ -87,8 +113,7 @@ def record(connection: sqlite3.Connection, holds: DeliveryHolds, attempt: Attemp
             attempt.id,
         ),
     )
-    if not written.rowcount:
-        raise UnknownOrderError(f"there is no notice {attempt.id}")
+    _moved(tally, DeliveryState(row[0]), attempt.state)
     holds.release(attempt.id)
 
 
@@ -128,7 +153,15 @@ def find(connection: sqlite3.Connection, event_id: str) -> Delivery | None:
     return None if row is None else delivery_of(row)
 
 
-def again(connection: sqlite3.Connection, holds: DeliveryHolds, event_id: str, run: float, due: float) -> Delivery:
+def numbered(connection: sqlite3.Connection, ids: Iterable[int]) -> list[tuple[int, Delivery]]:
+    """The deliveries with these ids, which exist, in their order, each with its order's id."""
+    rows = [connection.execute(_NUMBERED, (number,)).fetchone() for number in ids]
+    return [(row[0], delivery_of(row[1:])) for row in rows]
+
+
+def again(
+    connection: sqlite3.Connection, holds: DeliveryHolds, tally: Tally, event_id: str, *, run: float, due: float
+) -> Delivery:
     """Make a delivery pending again; one that is under way stays as it is. Raises UnknownOrderError."""
     delivery = _load(connection, event_id)
     if delivery.notice.id in holds:
@@ -137,6 +170,7 @@ def again(connection: sqlite3.Connection, holds: DeliveryHolds, event_id: str, r
         "UPDATE deliveries SET state = 'pending', due = ?, made_run = ? WHERE id = ?",
         (due, run, delivery.notice.id),
     )
+    _moved(tally, delivery.state, DeliveryState.PENDING)
     return _load(connection, event_id)
 
 
@@ -148,6 +182,13 @@ def unlogged(connection: sqlite3.Connection, limit: int) -> list[Notice]:
 def write_logged(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
     """Note that these have been logged."""
     connection.executemany("UPDATE deliveries SET logged = 1 WHERE id = ?", _singles(ids))
+
+
+def _moved(tally: Tally, before: DeliveryState, after: DeliveryState) -> None:
+    tally.add(
+        undelivered=(after is DeliveryState.PENDING) - (before is DeliveryState.PENDING),
+        dead=(after is DeliveryState.DEAD) - (before is DeliveryState.DEAD),
+    )
 
 
 def _load(connection: sqlite3.Connection, event_id: str) -> Delivery:

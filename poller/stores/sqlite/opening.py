@@ -51,7 +51,10 @@ def _is_new(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        return path.stat().st_size == 0
+        empty, wal = path.stat().st_size == 0, path.with_name(path.name + "-wal")
+        if empty and wal.exists() and wal.stat().st_size:  # SQLite would remove it, and what is in it
+            raise corrupt(path, "it is empty, and its write-ahead log is not") from None
+        return empty
     os.close(descriptor)
     sync_folder(path)
     return True

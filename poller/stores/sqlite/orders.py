@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from poller.core.documents import compact_json, same_json
@@ -18,6 +18,7 @@ _FROM = (
     "AND h.n = (SELECT max(n) FROM history WHERE order_id = o.id)"
 )
 _LOAD = f"SELECT {ORDER} {_FROM} WHERE o.park_uuid = ? AND o.pay_partner = ?"
+_NUMBERED = f"SELECT {ORDER} {_FROM} WHERE o.id = ?"
 _HISTORY = (
     f"SELECT h.count, h.first_at, {ANSWER} FROM orders o JOIN history h ON h.order_id = o.id "  # noqa: S608
     "WHERE o.park_uuid = ? AND o.pay_partner = ? ORDER BY h.n"
@@ -114,13 +115,18 @@ def newest(
     return [order_of(row) for row in rows]
 
 
+def numbered(connection: sqlite3.Connection, ids: Iterable[int]) -> list[Order]:
+    """The orders with these ids, which exist, in their order."""
+    return [order_of(connection.execute(_NUMBERED, (number,)).fetchone()) for number in ids]
+
+
 def history(connection: sqlite3.Connection, key: OrderKey) -> list[HistoryEntry]:
     """Oldest first."""
     return [entry_of(row) for row in connection.execute(_HISTORY, key)]
 
 
-def write(connection: sqlite3.Connection, before: Order, after: Order) -> None:
-    """Write down what a change made of an order, its last answer included where that is new."""
+def write(connection: sqlite3.Connection, before: Order, after: Order, run: float) -> None:
+    """Write down what a change at `run` made of an order, its last answer included where that is new."""
     connection.execute(
         "UPDATE orders SET state = ?, undecided_at = ?, final_at = ?, conflict_at = ?, opened_run = ?, "
         "polls = ?, pay_serial = ?, pay_origin = ?, pay_origin_desc = ? WHERE id = ?",
@@ -153,6 +159,9 @@ def write(connection: sqlite3.Connection, before: Order, after: Order) -> None:
         )
     elif before.state is State.PENDING:
         connection.execute("DELETE FROM schedule WHERE order_id = ?", (before.id,))
+    if (before.state is State.PENDING) is not (after.state is State.PENDING):
+        ended_run = None if after.state is State.PENDING else run
+        connection.execute("UPDATE orders SET ended_run = ? WHERE id = ?", (ended_run, before.id))
     answer = after.last_answer
     if answer is not None and answer is not before.last_answer:
         append_history(connection, before.id, [HistoryEntry(1, answer.at, answer)])

@@ -2,8 +2,9 @@
 
 A released step is never edited: a change of the tables is a new step at the end of `STEPS`. `*_at` and `wall`
 are milliseconds since 1970 in UTC; `*_run`, `run`, `due` and `schedule` are seconds (see `poller.timeline`).
-A row of `orders` is never deleted: its number is taken for ever. A row of `schedule` exists only while its
-order is pending.
+A row of `orders` is never deleted: its number is taken for ever. Its `ended_run` says since when it is final,
+and is null while it is pending and once it has been pruned. A row of `schedule` exists only while its order is
+pending.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _FIRST = (
         final_at INTEGER,
         conflict_at INTEGER,
         opened_run REAL NOT NULL,
+        ended_run REAL,
         polls INTEGER NOT NULL DEFAULT 0,
         pay_serial TEXT,
         pay_origin TEXT,
@@ -33,6 +35,9 @@ _FIRST = (
         UNIQUE (park_uuid, pay_partner)
     )""",
     "CREATE INDEX orders_state ON orders (state)",
+    "CREATE INDEX orders_ended ON orders (ended_run) WHERE ended_run IS NOT NULL",
+    "CREATE INDEX orders_late ON orders (ended_run) WHERE ended_run IS NOT NULL AND undecided_at IS NOT NULL",
+    "CREATE INDEX orders_conflict ON orders (conflict_at) WHERE conflict_at IS NOT NULL",
     """CREATE TABLE schedule (
         order_id INTEGER PRIMARY KEY,
         due REAL NOT NULL,
@@ -45,6 +50,7 @@ _FIRST = (
     "CREATE INDEX schedule_due ON schedule (due)",
     "CREATE INDEX schedule_opened ON schedule (opened_run)",
     "CREATE INDEX schedule_untold ON schedule (opened_run) WHERE untold = 1",
+    "CREATE INDEX schedule_told ON schedule (opened_run) WHERE untold = 0",
     """CREATE TABLE history (
         order_id INTEGER NOT NULL,
         n INTEGER NOT NULL,
@@ -76,6 +82,7 @@ _FIRST = (
         logged INTEGER NOT NULL DEFAULT 0
     )""",
     "CREATE INDEX deliveries_due ON deliveries (due) WHERE state = 'pending'",
+    "CREATE INDEX deliveries_made ON deliveries (made_run) WHERE state = 'pending'",
     "CREATE INDEX deliveries_unlogged ON deliveries (id) WHERE logged = 0",
     "CREATE INDEX deliveries_order ON deliveries (order_id)",
     "CREATE INDEX deliveries_state ON deliveries (state)",

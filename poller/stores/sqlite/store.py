@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,7 @@ from poller.core.orders import Change, NewOrder, Order, OrderKey, State
 from poller.ports import (
     Accepted,
     Attempt,
+    Counts,
     Delivery,
     HistoryEntry,
     Making,
@@ -21,18 +23,26 @@ from poller.ports import (
     Pending,
     Progress,
     Stamp,
+    StoreCorruptError,
+    StoreUnavailableError,
     Submitted,
 )
-from poller.stores.sqlite import backup, opening, schedule, transition
+from poller.records import Ended, Ending, Overview, Since
 from poller.stores.sqlite import deliveries as outbox
+from poller.stores.sqlite import opening, pruning, schedule, transition
 from poller.stores.sqlite import orders as ledger
+from poller.stores.sqlite import overview as glance
 from poller.stores.sqlite.batch import Transactions, read_stamp
 from poller.stores.sqlite.behind import Behind
+from poller.stores.sqlite.faults import fault_of
 from poller.stores.sqlite.holds import DeliveryHolds, OrderHolds
 from poller.stores.sqlite.journal import Journal
 from poller.stores.sqlite.lock import StoreLock
 from poller.stores.sqlite.notes import Notes
+from poller.stores.sqlite.tally import Tally
 from poller.stores.sqlite.writer import InlineWriter, ThreadedWriter, Work, Writer
+
+CLOSE_S = 10.0
 
 T = TypeVar("T")
 
@@ -50,6 +60,7 @@ class SqliteStore:
         self._orders = OrderHolds(journal)
         self._deliveries = DeliveryHolds(journal)
         self._notes = Notes(journal)
+        self._tally = Tally(connection, journal)
         self._writer: Writer = (InlineWriter if inline else ThreadedWriter)(self._transactions)
         self._behind = Behind(self._notes, lambda: self._writer.submit(self._settle))
         self._closed = False
@@ -71,7 +82,12 @@ class SqliteStore:
         """
         lock = await StoreLock.acquire(path, lock_wait)
         try:
-            return cls(path, opening.open_connection(path, connect), lock, inline)
+            connection = opening.open_connection(path, connect)
+            try:
+                return cls(path, connection, lock, inline)
+            except sqlite3.Error as error:
+                connection.close()
+                raise fault_of(error, path) or error from error
         except BaseException:
             lock.release()
             raise
@@ -86,6 +102,18 @@ class SqliteStore:
         It is called in the writer's thread.
         """
         self._transactions.stamp = stamp
+
+    def watch(self, wrote: Callable[[float, bool], None]) -> None:
+        """From now on tell of each transaction that wrote: its seconds, and whether it was durable.
+
+        `wrote` is called in the writer's thread.
+        """
+        self._transactions.wrote = wrote
+
+    def check(self) -> None:
+        """Raises StoreCorruptError once any call, or writing behind, has met a malformed file."""
+        if self._transactions.corrupt is not None:
+            raise StoreCorruptError(self._transactions.corrupt)
 
     def busy_since(self) -> float | None:
         """`time.monotonic()` when the transaction that is running now began; None while none runs."""
@@ -102,6 +130,7 @@ class SqliteStore:
             accepted = [answer.order.id for answer in answers if isinstance(answer, Accepted)]
             for number in accepted:
                 self._orders.hold(number)
+            self._tally.add(pending=len(accepted))
             return answers, accepted
 
         return await self._holding(work, self._give_back_orders, durable=True)
@@ -142,7 +171,7 @@ class SqliteStore:
     async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Order:
         def work(connection: sqlite3.Connection) -> Order:
             self._settle(connection)
-            return transition.apply(connection, self._orders, key, change, making)
+            return transition.apply(connection, key, change, making, holds=self._orders, tally=self._tally)
 
         return await self._writer.submit(work, durable=True)
 
@@ -159,13 +188,18 @@ class SqliteStore:
         self._notes.add_logged(ids)
         self._behind.noted()
 
-    async def claim_deliveries(self, by: float, limit: int) -> list[Delivery]:
+    async def claim_deliveries(self, by: float, limit: int, *, freshest: bool = False) -> list[Delivery]:
         def work(connection: sqlite3.Connection) -> tuple[list[Delivery], list[int]]:
             self._settle_releases(connection)
-            claimed = outbox.claim(connection, self._deliveries, by, limit)
+            claimed = outbox.claim(connection, self._deliveries, by, limit, freshest=freshest)
             return claimed, [delivery.notice.id for delivery in claimed]
 
         return await self._holding(work, self._give_back_deliveries)
+
+    async def bring_deliveries_forward(self, due: float, limit: int, before: int | None = None) -> int | None:
+        return await self._writer.submit(
+            lambda connection: outbox.bring_forward(connection, self._deliveries, due, limit, before)
+        )
 
     async def next_delivery(self) -> float | None:
         def work(connection: sqlite3.Connection) -> float | None:
@@ -176,7 +210,7 @@ class SqliteStore:
 
     async def record_attempt(self, attempt: Attempt) -> None:
         await self._writer.submit(
-            lambda connection: outbox.record(connection, self._deliveries, attempt),
+            lambda connection: outbox.record(connection, self._deliveries, self._tally, attempt),
             durable=attempt.state is not DeliveryState.PENDING,
         )
 
@@ -197,42 +231,58 @@ class SqliteStore:
 
     async def redeliver(self, event_id: str, run: float, due: float) -> Delivery:
         return await self._writer.submit(
-            lambda connection: outbox.again(connection, self._deliveries, event_id, run, due),
+            lambda connection: outbox.again(connection, self._deliveries, self._tally, event_id, run=run, due=due),
             durable=True,
         )
 
+    async def overview(self, since: Since, limit: int) -> Overview:
+        return await self._read(lambda connection: glance.overview(connection, since, limit))
+
+    async def ended(self, after: Ending, limit: int) -> list[Ended]:
+        return await self._writer.submit(lambda connection: glance.ended(connection, after, limit))
+
+    async def counts(self) -> Counts:
+        return await self._writer.submit(self._tally.counts)
+
     async def flush(self) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            self._settle(connection)
-            self._transactions.write_stamp()
+        await self._writer.submit(self._write_all)
 
-        await self._writer.submit(work)
+    async def prune(self, ended_by: float, limit: int) -> int:
+        def work(connection: sqlite3.Connection) -> int:
+            self._settle(connection)  # or what was noted of such an order would come after
+            return pruning.prune(connection, ended_by, limit)
 
-    async def backup(self, path: Path) -> None:
-        """Write a consistent copy to a new file, while the store goes on.
-
-        Raises FileExistsError where there is something at `path`, and StoreUnavailableError.
-        """
-        await self.flush()
-        await self._writer.alone(lambda connection: backup.copy_to(path, connection, self._writer.breathe))
+        return await self._writer.submit(work)
 
     async def close(self) -> None:
-        """Write everything down and give the store free. It is free afterwards even where this raises."""
+        """Write everything down and give the store free. It is free afterwards even where this raises.
+
+        Unless the writer is stuck: then this gives up after `CLOSE_S`, and the store is free when it comes
+        back or when the process ends.
+        """
         if self._closed:
             return
         self._closed = True
         self._behind.stop()
-        try:
-            await self.flush()
-        finally:
-            await self._writer.stop(self._end)
+        writing = [] if self._transactions.corrupt else [self._writer.submit(self._write_all)]
+        endings = [*writing, self._writer.stop(self._end)]
+        _, late = await asyncio.wait(endings, timeout=CLOSE_S)
+        for ending in late:
+            ending.cancel()
+        if late:
+            raise StoreUnavailableError(
+                f"{self._path} could not be closed: its disk has not answered for {CLOSE_S:.0f} s; what was taken "
+                "on and what has ended is kept: check the disk, its mount and the system's log"
+            )
+        faults = [fault for ending in endings if (fault := ending.exception()) is not None]
+        if faults:
+            raise faults[0]
 
     def _end(self, connection: sqlite3.Connection) -> None:
-        try:
+        with ExitStack() as ending:
+            ending.callback(self._lock.release)
+            ending.callback(connection.close)
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
-            connection.close()
-            self._lock.release()
 
     async def _read(self, work: Work[T]) -> T:
         def settled(connection: sqlite3.Connection) -> T:
@@ -268,6 +318,10 @@ class SqliteStore:
     def _give_back_deliveries(self, ids: Sequence[int]) -> None:
         self._notes.give_back_deliveries(ids)
         self._behind.noted()
+
+    def _write_all(self, connection: sqlite3.Connection) -> None:
+        self._settle(connection)
+        self._transactions.write_stamp()
 
     def _settle(self, connection: sqlite3.Connection) -> None:
         """Write down what has been noted, in the transaction of a job."""

@@ -32,12 +32,6 @@ class Writer(Protocol):
         Cancelling the future stops nothing: `abandoned` then gets the result, in the loop.
         """
 
-    def alone(self, work: Work[T]) -> asyncio.Future[T]:
-        """Run `work` outside a transaction."""
-
-    def breathe(self) -> None:
-        """Run what waits meanwhile. For long work inside `alone`."""
-
     def busy_since(self) -> float | None:
         """`time.monotonic()` when the running batch began, None between batches."""
 
@@ -62,21 +56,11 @@ class ThreadedWriter:
     ) -> asyncio.Future[T]:
         return self._enter(Job(work, self._loop.create_future(), durable, abandoned=abandoned))
 
-    def alone(self, work: Work[T]) -> asyncio.Future[T]:
-        return self._enter(Job(work, self._loop.create_future(), alone=True))
-
-    def breathe(self) -> None:
-        with self._news:
-            jobs = self._take()
-        if jobs:
-            self._run_batch(jobs)
-        self._busy_since = time.monotonic()
-
     def busy_since(self) -> float | None:
         return self._busy_since
 
     def stop(self, last: Work[None]) -> asyncio.Future[None]:
-        future = self.alone(last)
+        future = self._enter(Job(last, self._loop.create_future(), alone=True))
         with self._news:
             self._stopping = True
             self._news.notify()
@@ -130,17 +114,11 @@ class InlineWriter:
     ) -> asyncio.Future[T]:
         return self._run(Job(work, self._loop.create_future(), durable, abandoned=abandoned))
 
-    def alone(self, work: Work[T]) -> asyncio.Future[T]:
-        return self._run(Job(work, self._loop.create_future(), alone=True))
-
-    def breathe(self) -> None:
-        return
-
     def busy_since(self) -> float | None:
         return None
 
     def stop(self, last: Work[None]) -> asyncio.Future[None]:
-        future = self.alone(last)
+        future = self._run(Job(last, self._loop.create_future(), alone=True))
         self._stopped = True
         return future
 
