@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 import structlog
 
@@ -13,11 +14,19 @@ from poller import __version__, intake, logs
 from poller.config import Config, ConfigError, WebhookSettings
 from poller.engine import Engine, Settings
 from poller.intake import Intake
-from poller.ports import Clock
+from poller.intake.metrics import metrics_page
+from poller.lag import measure_lag
+from poller.metrics import CONTENT_TYPE, Metrics
+from poller.ports import Clock, StoreCorruptError, StoreUnavailableError
 from poller.pyun import PyunPlatform
-from poller.stores import open_store
+from poller.sentinel import Sentinel
+from poller.stores import KeptStore, open_store
 from poller.system import RateThrottle, SystemClock
+from poller.systemd import Notifier
 from poller.webhook import WebhookReceiver
+
+DAY_S = 86_400.0
+WAITING_S = 1.0  # a store that is not open by then is held by another daemon
 
 log = structlog.get_logger()
 
@@ -34,12 +43,18 @@ async def serve(
 
     `reload` reads the configuration again whenever `hangup` is set (raising ConfigError where it is wrong);
     `ready` is told once orders can be taken on. Raises StoreHeldError, StoreTooNewError, StoreCorruptError,
-    StoreUnavailableError and OSError (a port that is taken) at the start; what is raised later is a defect.
+    StoreUnavailableError and OSError (a port that is taken) at the start, and later, in groups,
+    StoreCorruptError and StalledError. What else is raised later is a defect.
     """
+    systemd, sentinel = Notifier(), Sentinel(_blocked)
     async with AsyncExitStack() as closing:
-        store = await open_store(config.store.url)
-        closing.push_async_callback(store.close)
-        adapters = Adapters(config)
+        closing.callback(sentinel.stop)
+        store = await _open_unless(stop, config.store.url)
+        if store is None:
+            return
+        closing.push_async_callback(_close, store)
+        adapters, metrics = Adapters(config), Metrics()
+        metrics.describe_process()
         closing.push_async_callback(adapters.close)
         engine = Engine(
             store=store,
@@ -48,6 +63,7 @@ async def serve(
             throttle=adapters.throttle,
             clock=adapters.clock,
             settings=_settings(config),
+            metrics=metrics,
         )
         door = await intake.start(
             engine.desk,
@@ -55,6 +71,7 @@ async def serve(
             port=config.intake.listen.port,
             unix_path=config.intake.listen.unix_path,
             token=config.intake.token,
+            pages=[metrics_page(engine.gauges.text, CONTENT_TYPE)],
         )
         closing.push_async_callback(door.stop)
         log.info(
@@ -67,10 +84,26 @@ async def serve(
             webhook=config.webhook is not None,
         )
         ready(door)
+        systemd.ready(f"listening on {config.intake.listen}")
+
+        def alive() -> None:
+            sentinel.seen()
+            systemd.alive()
+
+        async def close_doors() -> None:
+            systemd.stopping()
+            await door.stop()
+
+        sentinel.start()
         async with asyncio.TaskGroup() as group:
-            reloading = group.create_task(_reload_on(hangup, reload, config, adapters, engine))
-            await engine.run(stop, door.stop)
-            reloading.cancel()
+            running = Running(config, config, adapters, engine, door)
+            beside = [
+                group.create_task(running.reload_on(hangup, reload)),
+                group.create_task(measure_lag(metrics)),
+            ]
+            await engine.run(stop, close_doors, alive)
+            for task in beside:
+                task.cancel()
     log.info("daemon.stopped")
 
 
@@ -84,24 +117,28 @@ class Adapters:
             config.platform.url,
             config.lots,
             timeout=config.platform.timeout,
-            max_concurrency=config.platform.max_concurrency,
+            connected=self.throttle.acquire,
         )
         self.receiver = _receiver(config.webhook, self.clock)
+        self._receivers = [self.receiver]  # one that went may still have a delivery under way
 
-    async def configure(self, old: Config, new: Config) -> None:
+    def configure(self, old: Config, new: Config) -> None:
         """Take new settings over while running."""
         self.platform.configure(new.lots, timeout=new.platform.timeout)
         if new.platform.rate_per_second != old.platform.rate_per_second:
             self.throttle.set_rate(new.platform.rate_per_second)
-        if new.webhook != old.webhook:
-            former, self.receiver = self.receiver, _receiver(new.webhook, self.clock)
-            if former is not None:
-                await former.close()  # what it had under way is tried again
+        webhook = new.webhook
+        if self.receiver is None or webhook is None:
+            self.receiver = _receiver(webhook, self.clock)
+            self._receivers.append(self.receiver)
+        elif webhook != old.webhook:
+            self.receiver.configure(webhook.url, webhook.secret, timeout=webhook.timeout)
 
     async def close(self) -> None:
         await self.platform.close()
-        if self.receiver is not None:
-            await self.receiver.close()
+        for receiver in self._receivers:
+            if receiver is not None:
+                await receiver.close()
 
 
 def _receiver(webhook: WebhookSettings | None, clock: Clock) -> WebhookReceiver | None:
@@ -116,34 +153,71 @@ def _settings(config: Config) -> Settings:
         park_uuids=tuple(config.lots),
         max_concurrency=config.platform.max_concurrency,
         give_up_after=config.webhook.give_up_after if config.webhook else 0.0,
+        history=config.store.history_days * DAY_S,
     )
 
 
-async def _reload_on(
-    hangup: asyncio.Event, reload: Callable[[], Config], config: Config, adapters: Adapters, engine: Engine
-) -> None:
-    while True:
-        await hangup.wait()
-        hangup.clear()
-        try:
-            new = await asyncio.to_thread(reload)
-        except ConfigError as error:
-            log.error("config.rejected", faults=error.faults, kept="the configuration in force")
-            continue
-        logs.set_level(new.log.level)
-        await adapters.configure(config, new)
-        engine.configure(_settings(new), adapters.receiver)
-        log.info("config.reloaded", parks=len(new.lots), needs_restart=_needs_restart(config, new))
-        config = new
+async def _open_unless(stop: asyncio.Event, url: str) -> KeptStore | None:
+    """Open the store, waiting for another daemon to let go of it; None where we are told to stop first."""
+    opening, stopping = asyncio.create_task(open_store(url)), asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait({opening, stopping}, timeout=WAITING_S, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            log.warning("store.waiting", store=url, reason="another process holds it")
+            await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return opening.result() if opening.done() else None
+    finally:
+        stopping.cancel()
+        opening.cancel()
+
+
+async def _close(store: KeptStore) -> None:
+    try:
+        await store.close()
+    except (StoreUnavailableError, StoreCorruptError) as error:
+        # What was only noted goes with it: queries that are asked again, log lines that are written again.
+        log.error("store.unavailable", error=str(error), while_doing="closing the store")
+
+
+def _blocked(seconds: float) -> None:
+    log.critical("daemon.stalled", error=f"the event loop has been blocked for {seconds:.0f} s", see="stderr")
+
+
+@dataclass(slots=True)
+class Running:
+    """What a reload reaches."""
+
+    started: Config  # what can only be had by a start is as it says
+    config: Config
+    adapters: Adapters
+    engine: Engine
+    door: Intake
+
+    async def reload_on(self, hangup: asyncio.Event, reload: Callable[[], Config]) -> None:
+        """Take a new configuration over at each hangup; a wrong one is told and changes nothing."""
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            try:
+                config = await asyncio.to_thread(reload)
+            except ConfigError as error:
+                log.error("config.rejected", faults=error.faults, kept="the configuration in force")
+                continue
+            logs.set_level(config.log.level)
+            self.door.set_token(config.intake.token)
+            self.adapters.configure(self.config, config)
+            self.engine.configure(_settings(config), self.adapters.receiver)
+            needs_restart = _needs_restart(self.started, config)
+            log.info("config.reloaded", parks=len(config.lots), needs_restart=needs_restart)
+            self.config = config
 
 
 def _needs_restart(old: Config, new: Config) -> list[str]:
     """The keys that differ and that only a restart takes over."""
     pairs = {
         "[platform] url": (old.platform.url, new.platform.url),
-        "[platform] max_concurrency": (old.platform.max_concurrency, new.platform.max_concurrency),
         "[intake] listen": (old.intake.listen, new.intake.listen),
-        "[intake] token_file": (old.intake.token, new.intake.token),
         "[store] url": (old.store.url, new.store.url),
+        "[log] format": (old.log.format, new.log.format),
     }
     return [key for key, (before, after) in pairs.items() if before != after]

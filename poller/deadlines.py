@@ -5,25 +5,36 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-import structlog
-
+from poller.bell import Bell
 from poller.core.cadence import Cadence
 from poller.core.orders import Change, Order, OrderKey, mark_undecided
-from poller.ledger import Bell, Ledger
+from poller.ledger import Ledger
+from poller.liveness import Liveness
 from poller.ports import Store, StoreUnavailableError
 from poller.timeline import Timeline
+from poller.trouble import StoreTrouble
 
 BATCH = 100
+FINEST_S = 0.01  # no deadline is looked at more finely
 RETRY_S = 2.0  # after the store refused
-
-log = structlog.get_logger()
 
 
 class Deadlines:
-    def __init__(self, store: Store, ledger: Ledger, timeline: Timeline, cadence: Cadence) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ledger: Ledger,
+        timeline: Timeline,
+        liveness: Liveness,
+        trouble: StoreTrouble,
+        cadence: Cadence,
+    ) -> None:
         self._store = store
         self._ledger = ledger
         self._timeline = timeline
+        self._liveness = liveness
+        self._trouble = trouble
         self._cadence = cadence
         self._bell = Bell()
         self._stopping = False
@@ -40,10 +51,11 @@ class Deadlines:
     async def run(self) -> None:
         """Runs until `stop`."""
         while not self._stopping:
+            self._liveness.turn("deadlines")
             try:
                 pause = await self._tell()
             except StoreUnavailableError as error:
-                log.error("store.unavailable", error=str(error), while_doing="telling undecided orders")
+                self._trouble.met(error, "telling undecided orders")
                 pause = RETRY_S
             await self._bell.wait(pause)
 
@@ -59,12 +71,13 @@ class Deadlines:
                         group.create_task(self._tell_one(key))
             except* StoreUnavailableError as errors:
                 raise StoreUnavailableError(str(errors.exceptions[0])) from None
+            self._liveness.turn("deadlines")
             if self._stopping:
                 return None
         oldest = await self._store.oldest_untold()
         if oldest is None:
             return after  # nothing that comes in meanwhile is due before that
-        return max(oldest + after - self._timeline.run(), 0.0)
+        return max(oldest + after - self._timeline.run(), FINEST_S)
 
     async def _tell_one(self, key: OrderKey) -> None:
         def tell(order: Order, at: datetime) -> Change | None:

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from datetime import datetime
+from typing import assert_never
 
 import structlog
 
+from poller.bell import Bell
 from poller.core.cadence import Cadence
 from poller.core.delivery import DeliveryState
 from poller.core.documents import order_document
 from poller.core.orders import NewOrder, NotAllowedError, Order, OrderKey, State, reopen
-from poller.ledger import Bell, Ledger
+from poller.ledger import Ledger
+from poller.lookout import Lookout, Summary
+from poller.metrics import Metrics
 from poller.polling import Poller
-from poller.ports import Accepted, Clock, Delivery, HistoryEntry, Store, Submitted, UnknownOrderError
+from poller.ports import (
+    Accepted,
+    Clock,
+    Delivery,
+    HistoryEntry,
+    Store,
+    StoreUnavailableError,
+    Submitted,
+    UnknownOrderError,
+)
 from poller.timeline import Timeline
+from poller.trouble import StoreTrouble
 
 log = structlog.get_logger()
+
+
+class Reason(enum.StrEnum):
+    """Why an order's next query is when it is, or why there is none."""
+
+    FINAL = "final"
+    UNKNOWN_LOT = "unknown_lot"
+    CANCELLING = "cancelling"
+    OUTAGE = "outage"
+    BACKING_OFF = "backing_off"
+    FIRST = "first"
+    IN_PROGRESS = "in_progress"
 
 
 class Desk:
@@ -30,14 +57,20 @@ class Desk:
         poller: Poller,
         clock: Clock,
         timeline: Timeline,
+        trouble: StoreTrouble,
+        metrics: Metrics,
+        lookout: Lookout,
         cadence: Cadence,
         park_uuids: Sequence[str],
     ) -> None:
         self._store = store
+        self._lookout = lookout
         self._ledger = ledger
         self._poller = poller
         self._clock = clock
         self._timeline = timeline
+        self._trouble = trouble
+        self._metrics = metrics
         self.configure(cadence, park_uuids)
 
     def configure(self, cadence: Cadence, park_uuids: Sequence[str]) -> None:
@@ -48,10 +81,16 @@ class Desk:
     async def submit(self, orders: Sequence[NewOrder]) -> list[Submitted]:
         """Take orders on, durable; one answer each, in order."""
         now, due = self._timeline.run(), self._timeline.schedule() + self.cadence.initial_delay
-        answers = await self._store.submit(orders, self._clock.wall(), now, due)
+        try:
+            answers = await self._store.submit(orders, self._clock.wall(), now, due)
+        except StoreUnavailableError as error:
+            self._trouble.met(error, "taking orders on")
+            raise
+        self._trouble.over()
         accepted = [answer for answer in answers if isinstance(answer, Accepted)]
         for answer in accepted:
-            log.info("order.accepted", **_name(answer.order.key), metadata=answer.order.metadata)
+            log.info("order.accepted", **answer.order.key._asdict(), metadata=answer.order.metadata)
+        self._metrics.accepted(len(accepted))
         self._poller.take_on(answer.pending for answer in accepted)
         return answers
 
@@ -76,7 +115,13 @@ class Desk:
         return await self._store.orders(state, park_uuid, limit, before)
 
     async def poll(self, key: OrderKey) -> Order:
-        """Ask the platform at once; a final order is asked about once. Raises UnknownOrderError."""
+        """Ask the platform at once; a final order is asked about once.
+
+        Raises UnknownOrderError, and NotAllowedError where the lot is not configured.
+        """
+        if key.park_uuid not in self.park_uuids:
+            await self.order(key)
+            raise NotAllowedError("its lot is not configured: add it under [[parks]] and send SIGHUP")
         await self._poller.ask_now(key)
         return await self.order(key)
 
@@ -92,7 +137,7 @@ class Desk:
         """Ask again, with both deadlines anew. Raises UnknownOrderError and NotAllowedError."""
         run, due = self._timeline.run(), self._timeline.schedule()
         order = await self._ledger.change(key, lambda order, _: reopen(order, run, due))
-        log.info("order.reopened", **_name(key))
+        log.info("order.reopened", **key._asdict())
         await self._poller.ask_now(key)
         return order
 
@@ -112,21 +157,27 @@ class Desk:
         """See `Store.deliveries`."""
         return await self._store.deliveries(state, key, limit, before, after)
 
-    async def delivery(self, event_id: str) -> Delivery:
-        """One notice. Raises UnknownOrderError."""
-        delivery = await self._store.delivery(event_id)
-        if delivery is None:
-            raise UnknownOrderError("there is no such notice")
-        return delivery
+    async def delivery(self, event_id: str) -> Delivery | None:
+        """One notice."""
+        return await self._store.delivery(event_id)
 
     async def redeliver(self, event_id: str) -> Delivery:
         """Send a notice again. Raises UnknownOrderError, and NotAllowedError where there is no webhook."""
         if not self._ledger.webhook:
             raise NotAllowedError("no webhook is configured: set [webhook] url and secret_file, then SIGHUP")
         delivery = await self._store.redeliver(event_id, self._timeline.run(), self._timeline.schedule())
-        log.info("delivery.retry_requested", event_id=event_id, **_name(delivery.notice.key))
+        log.info("delivery.retry_requested", event_id=event_id, **delivery.notice.key._asdict())
         self._ledger.ring()
         return delivery
+
+    @property
+    def webhook(self) -> bool:
+        """Whether one is configured, so that a notice can be sent."""
+        return self._ledger.webhook
+
+    async def summary(self) -> Summary:
+        """What a person needs to see at a glance."""
+        return await self._lookout.summary()
 
     async def next_notice(self, after: int, wait: float) -> None:
         """Return when there is a notice with an id above `after`, or after so many seconds."""
@@ -139,41 +190,64 @@ class Desk:
             self._ledger.remove_bell(bell)
 
     def document(self, order: Order) -> dict[str, object]:
-        """The order as the JSON document that users read."""
-        return order_document(order, self.wall_at(order.due) if order.due is not None else None)
+        """The order as users read it. What is overdue is due now; an order of an unknown lot is never due."""
+        asked = order.due is not None and order.key.park_uuid in self.park_uuids
+        due = max(order.due or 0.0, self._timeline.schedule())
+        return order_document(order, self.wall_at(due) if asked else None)
 
     def wall_at(self, due: float) -> datetime:
         """A schedule time as the wall clock will show it."""
         return self._timeline.wall_at(due)
 
-    def why(self, order: Order) -> str:
-        """Why the next query is when it is, for people."""
+    def reason(self, order: Order) -> Reason:
+        """Why the next query is when it is."""
         if order.state is not State.PENDING:
-            return f"the order is {order.state}: it is asked about on request only"
+            return Reason.FINAL
         if order.key.park_uuid not in self.park_uuids:
-            return "its lot is not configured: add it under [[parks]] and send SIGHUP"
+            return Reason.UNKNOWN_LOT
         if order.cancelling:
-            return "it is being cancelled as soon as the query in the air has ended"
+            return Reason.CANCELLING
         if self._poller.outage.is_open:
-            return f"the platform is down ({self._poller.outage.cause}): one order at a time is asked"
+            return Reason.OUTAGE
         if order.errors:
-            return f"backing off after {order.errors} answers in a row that said nothing of the payment"
-        if order.polls == 0:
-            return f"not asked about yet: the first query comes {self.cadence.initial_delay:g} s after it came in"
-        return f"in progress: gaps are {self.cadence.age_fraction:.0%} of its age, within the configured bounds"
+            return Reason.BACKING_OFF
+        return Reason.IN_PROGRESS if order.polls else Reason.FIRST
+
+    def why(self, order: Order) -> str:
+        """Its `reason`, in words for people."""
+        reason, cadence = self.reason(order), self.cadence
+        match reason:
+            case Reason.FINAL:
+                return f"the order is {order.state}: it is asked about on request only"
+            case Reason.UNKNOWN_LOT:
+                return "its lot is not configured: add it under [[parks]] and send SIGHUP"
+            case Reason.CANCELLING:
+                return "it is being cancelled as soon as the query in the air has ended"
+            case Reason.OUTAGE:
+                return f"the platform is down ({self._poller.outage.cause}): one order at a time is asked"
+            case Reason.BACKING_OFF:
+                return f"backing off after {order.errors} answers in a row that said nothing of the payment"
+            case Reason.FIRST:
+                return f"not asked about yet: the first query comes {cadence.initial_delay:g} s after it came in"
+            case Reason.IN_PROGRESS:
+                return f"in progress: gaps are {cadence.age_fraction:.0%} of its age, within the configured bounds"
+            case _:
+                assert_never(reason)
 
     def health(self) -> dict[str, object]:
         """For `/healthz`."""
         return {"status": "ok"}
 
     def readiness(self) -> tuple[bool, dict[str, object]]:
-        """For `/readyz`: able to take orders on; the platform's state is told and no reason to be unready."""
+        """For `/readyz`: whether orders can be taken on, as far as the last write to the store showed.
+
+        The platform's state is told and is no reason to be unready.
+        """
         outage = self._poller.outage
         platform: dict[str, object] = {"status": "down" if outage.is_open else "up"}
         if outage.is_open:
             platform["cause"] = outage.cause
-        return True, {"status": "ok", "platform": platform, "orders_in_memory": self._poller.held()}
-
-
-def _name(key: OrderKey) -> dict[str, str]:
-    return {"park_uuid": key.park_uuid, "pay_partner": key.pay_partner}
+        trouble = self._trouble.current
+        store = {"status": "ok"} if trouble is None else {"status": "unavailable", "cause": trouble}
+        status = "ok" if trouble is None else "unavailable"
+        return trouble is None, {"status": status, "platform": platform, "store": store}

@@ -11,14 +11,21 @@ import structlog
 from poller.core.cadence import Cadence
 from poller.deadlines import Deadlines
 from poller.desk import Desk
+from poller.gauges import Gauges
+from poller.housekeeping import Housekeeping
 from poller.ledger import Ledger
+from poller.liveness import SILENCE_S, Liveness, StalledError
+from poller.lookout import Lookout
+from poller.metrics import Metrics
 from poller.polling import Poller
 from poller.ports import Clock, Platform, Receiver, Throttle
 from poller.relay import Relay
 from poller.stores import KeptStore
 from poller.timeline import Timeline
+from poller.trouble import StoreTrouble
 
 DRAIN_S = 5.0  # how long queries in the air and deliveries under way may take to end
+WATCH_S = 5.0
 LAST_LINES_S = 0.5  # of which this is kept for telling what they brought
 
 log = structlog.get_logger()
@@ -26,12 +33,16 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the loops go by, and what a reload replaces. `give_up_after` (seconds) is the webhook's."""
+    """What the loops go by, and what a reload replaces. `give_up_after` (seconds) is the webhook's.
+
+    `history` is for how many seconds of running time a final order keeps its history.
+    """
 
     cadence: Cadence
     park_uuids: Sequence[str]
     max_concurrency: int
     give_up_after: float
+    history: float = 90 * 86_400.0
 
 
 class Engine:
@@ -46,10 +57,24 @@ class Engine:
         throttle: Throttle,
         clock: Clock,
         settings: Settings,
+        metrics: Metrics | None = None,
     ) -> None:
+        metrics = metrics or Metrics()
+        self._store = store
+        self._clock = clock
+        self._liveness = Liveness(clock)
+        trouble = StoreTrouble()
         self.timeline = Timeline(clock, store.last_stamp())
         store.keep_time(self.timeline.stamp)
-        self._ledger = Ledger(store, clock, self.timeline, webhook=receiver is not None)
+        store.watch(metrics.wrote)
+        self._ledger = Ledger(
+            store=store,
+            clock=clock,
+            timeline=self.timeline,
+            trouble=trouble,
+            metrics=metrics,
+            webhook=receiver is not None,
+        )
         self.poller = Poller(
             store=store,
             platform=platform,
@@ -57,6 +82,9 @@ class Engine:
             ledger=self._ledger,
             clock=clock,
             timeline=self.timeline,
+            liveness=self._liveness,
+            trouble=trouble,
+            metrics=metrics,
             cadence=settings.cadence,
             max_concurrency=settings.max_concurrency,
         )
@@ -65,18 +93,43 @@ class Engine:
             ledger=self._ledger,
             clock=clock,
             timeline=self.timeline,
+            liveness=self._liveness,
+            trouble=trouble,
+            metrics=metrics,
             receiver=receiver,
             give_up_after=settings.give_up_after,
         )
-        self._deadlines = Deadlines(store, self._ledger, self.timeline, settings.cadence)
+        self._deadlines = Deadlines(
+            store=store,
+            ledger=self._ledger,
+            timeline=self.timeline,
+            liveness=self._liveness,
+            trouble=trouble,
+            cadence=settings.cadence,
+        )
+        self._housekeeping = Housekeeping(
+            store=store,
+            clock=clock,
+            timeline=self.timeline,
+            liveness=self._liveness,
+            trouble=trouble,
+            metrics=metrics,
+            history=settings.history,
+        )
         self.desk = Desk(
             store=store,
             ledger=self._ledger,
             poller=self.poller,
             clock=clock,
             timeline=self.timeline,
+            trouble=trouble,
+            metrics=metrics,
+            lookout=Lookout(store, clock, self.timeline, self.poller.outage),
             cadence=settings.cadence,
             park_uuids=settings.park_uuids,
+        )
+        self.gauges = Gauges(
+            metrics, store=store, poller=self.poller, clock=clock, timeline=self.timeline, trouble=trouble
         )
 
     def configure(self, settings: Settings, receiver: Receiver | None) -> None:
@@ -84,26 +137,51 @@ class Engine:
         self._ledger.webhook = receiver is not None
         self._relay.configure(receiver, settings.give_up_after)
         self._deadlines.configure(settings.cadence)
+        self._housekeeping.configure(settings.history)
         self.desk.configure(settings.cadence, settings.park_uuids)
         self.poller.configure(settings.cadence, settings.max_concurrency)
 
-    async def run(self, stop: asyncio.Event, close_doors: Callable[[], Awaitable[None]]) -> None:
+    async def run(
+        self,
+        stop: asyncio.Event,
+        close_doors: Callable[[], Awaitable[None]],
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         """Run until `stop` is set; then close the doors, let what is under way end, and return.
 
-        What it raises is a defect of a loop, or of the platform, receiver or store behind it.
+        `alive` is called every few seconds as long as every loop and the store make progress; where one does
+        not, StalledError is raised; where the store turns out to be damaged, StoreCorruptError. What else it
+        raises is a defect of a loop, or of what is behind it.
         """
         async with asyncio.TaskGroup() as group:
-            asking = [group.create_task(self.poller.run()), group.create_task(self._deadlines.run())]
+            asking = [
+                group.create_task(self.poller.run()),
+                group.create_task(self._deadlines.run()),
+                group.create_task(self._housekeeping.run()),
+            ]
+            watching = group.create_task(self._watch(alive))
             telling = [group.create_task(self._relay.run())]
             await stop.wait()
             log.info("daemon.stopping", queries_in_the_air=self.poller.in_flight())
             deadline = asyncio.get_running_loop().time() + DRAIN_S
             self.poller.stop()
             self._deadlines.stop()
+            self._housekeeping.stop()
             await close_doors()
             await _finish(asking, deadline - LAST_LINES_S)
             self._relay.stop()
             await _finish(telling, deadline)
+            watching.cancel()
+
+    async def _watch(self, alive: Callable[[], None]) -> None:
+        while True:
+            self._store.check()
+            self._liveness.check()
+            busy_since = self._store.busy_since()
+            if busy_since is not None and self._clock.monotonic() - busy_since > SILENCE_S:
+                raise StalledError("the store's writer has been in one transaction for too long: look at the disk")
+            alive()
+            await asyncio.sleep(WATCH_S)
 
 
 async def _finish(tasks: list[asyncio.Task[None]], deadline: float) -> None:

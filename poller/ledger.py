@@ -1,44 +1,39 @@
-"""The one way in which an order changes, and the bell that rings when it did."""
+"""The one way in which an order changes, and who is told that it did."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from datetime import datetime
 
+from poller.bell import Bell
 from poller.core.documents import notice_body
 from poller.core.orders import Change, NoticeType, Order, OrderKey, State
-from poller.ports import Clock, Making, Store
+from poller.metrics import Metrics
+from poller.ports import Clock, Making, Store, StoreUnavailableError
 from poller.timeline import Timeline
-
-
-class Bell:
-    """Wakes whoever waits for something to have happened; rings are never missed and may be false."""
-
-    def __init__(self) -> None:
-        self._rung = asyncio.Event()
-
-    def ring(self) -> None:
-        """Wake all who wait, and end the wait of the next who comes."""
-        self._rung.set()
-
-    async def wait(self, seconds: float | None) -> None:
-        """Return at a ring since the last wait, or after so many seconds (None: only at a ring)."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._rung.wait()
-        self._rung.clear()
+from poller.trouble import StoreTrouble
 
 
 class Ledger:
     """Poller, deadlines and operators all change an order here: recorded once, with its notice, then told."""
 
-    def __init__(self, store: Store, clock: Clock, timeline: Timeline, *, webhook: bool) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        timeline: Timeline,
+        trouble: StoreTrouble,
+        metrics: Metrics,
+        webhook: bool,
+    ) -> None:
         self.webhook = webhook
         self._store = store
         self._clock = clock
         self._timeline = timeline
+        self._trouble = trouble
+        self._metrics = metrics
         self._waiting: dict[OrderKey, set[asyncio.Event]] = {}
         self._bells: set[Bell] = set()
 
@@ -55,6 +50,14 @@ class Ledger:
         Raises what the transition raises, UnknownOrderError and StoreUnavailableError; then nothing changed.
         """
         at = self._clock.wall()
+        made: list[tuple[State, Change]] = []
+
+        def noting(order: Order) -> Change | None:
+            changed = change(order, at)
+            if changed is not None:
+                made.append((order.state, changed))
+            return changed
+
         making = Making(
             event_id=self._clock.new_event_id(),
             at=at,
@@ -63,7 +66,14 @@ class Ledger:
             webhook=self.webhook,
             body=lambda kind, order: self._body(kind, order, at),
         )
-        order = await self._store.change(key, lambda order: change(order, at), making)
+        try:
+            order = await self._store.change(key, noting, making)
+        except StoreUnavailableError as error:
+            self._trouble.met(error, "recording a change of an order")
+            raise
+        self._trouble.over()
+        for before, changed in made:
+            self._count(before, changed, making.run)
         self.ring()
         for event in self._waiting.get(key, ()):
             event.set()
@@ -95,6 +105,17 @@ class Ledger:
             waiting.discard(event)
             if not waiting:
                 del self._waiting[key]
+
+    def _count(self, before: State, changed: Change, run: float) -> None:
+        after = changed.order
+        if changed.notice is NoticeType.UNDECIDED:
+            self._metrics.told_undecided()
+        elif changed.notice is NoticeType.CONFLICT:
+            self._metrics.conflicting()
+        elif before is not State.PENDING and after.state is State.PENDING:
+            self._metrics.reopened()
+        elif before is State.PENDING and after.state is not State.PENDING:
+            self._metrics.ended(after.state, run - after.opened_run)
 
     def _body(self, kind: NoticeType, order: Order, at: datetime) -> str:
         next_poll_at = self._timeline.wall_at(order.due) if order.due is not None else None

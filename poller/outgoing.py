@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import os
 import ssl
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -38,15 +39,28 @@ class Failure(enum.Enum):
     GARBLED = enum.auto()
 
 
-def open_session(limit: int, ssl_context: ssl.SSLContext | None = None) -> aiohttp.ClientSession:
-    """A session of at most `limit` connections (0 = no limit). Call it inside the running loop, and close it."""
+def open_session(
+    ssl_context: ssl.SSLContext | None = None, connected: Callable[[], Awaitable[None]] | None = None
+) -> aiohttp.ClientSession:
+    """A session with as many connections as its callers use at once. Call it in the running loop, and close it.
+
+    `connected` is awaited once a new connection has been made, before anything is sent on it.
+    """
+    tracing = aiohttp.TraceConfig()
+
+    async def on_connection(*_: object) -> None:
+        if connected is not None:
+            await connected()
+
+    tracing.on_connection_create_end.append(on_connection)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context or True),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context or True),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": f"poller/{__version__}", "Accept-Encoding": "identity"},
         auto_decompress=False,
         trust_env=False,
         middlewares=(_send_once,),
+        trace_configs=[tracing],
     )
 
 

@@ -6,10 +6,12 @@ The log is a receiver like the webhook: a notice's line is written at least once
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import msgspec
 import structlog
 
+from poller.bell import Bell
 from poller.core.delivery import (
     Dead,
     Delivered,
@@ -21,12 +23,18 @@ from poller.core.delivery import (
     decide_delivery,
 )
 from poller.core.orders import NoticeType
-from poller.ledger import Bell, Ledger
+from poller.ledger import Ledger
+from poller.liveness import Liveness
+from poller.metrics import Metrics
 from poller.ports import Attempt, Clock, Delivery, Notice, Receiver, Store, StoreUnavailableError
 from poller.timeline import Timeline
+from poller.trouble import StoreTrouble
 
 PLACES = 16  # deliveries under way at once
 PAGE = 500  # notices logged at a time
+FORWARD = 200  # waiting notices brought forward at a time, once the receiver is back
+OUTAGE_FAILURES = 3  # so many failures in a row over so long are an outage of the receiver;
+OUTAGE_S = 30.0  # below that the pauses are short, or one notice alone is not wanted
 STORE_RETRY_S = 2.0
 
 log = structlog.get_logger()
@@ -42,16 +50,23 @@ class Relay:
         ledger: Ledger,
         clock: Clock,
         timeline: Timeline,
+        liveness: Liveness,
+        trouble: StoreTrouble,
+        metrics: Metrics,
         receiver: Receiver | None,
         give_up_after: float,
     ) -> None:
         self._store = store
         self._clock = clock
         self._timeline = timeline
+        self._liveness = liveness
+        self._trouble = trouble
+        self._metrics = metrics
         self._receiver = receiver
         self._give_up_after = give_up_after
         self._under_way = 0
-        self._failing = False  # the last answer of the receiver was a failure
+        self._freshest_first = False  # whose turn the odd place is
+        self._health = Health()
         self._stopping = False
         self._log_bell = Bell()
         self._send_bell = Bell()
@@ -59,7 +74,9 @@ class Relay:
         ledger.add_bell(self._send_bell)
 
     def configure(self, receiver: Receiver | None, give_up_after: float) -> None:
-        """Take new settings over."""
+        """Take new settings over. What waits is tried at once where the receiver is another one."""
+        if receiver is not self._receiver:
+            self._health = Health(answers=True)
         self._receiver, self._give_up_after = receiver, give_up_after
         self._send_bell.ring()
 
@@ -77,6 +94,7 @@ class Relay:
 
     async def _log_all(self) -> None:
         while True:
+            self._liveness.turn("log of notices")
             stopping = self._stopping
             pause = None
             try:
@@ -85,7 +103,7 @@ class Relay:
                         _log_notice(notice)
                     self._store.note_logged([notice.id for notice in notices])
             except StoreUnavailableError as error:
-                log.error("store.unavailable", error=str(error), while_doing="logging notices")
+                self._trouble.met(error, "logging notices")
                 pause = STORE_RETRY_S
             if stopping:
                 return
@@ -94,26 +112,54 @@ class Relay:
     async def _send_all(self) -> None:
         async with asyncio.TaskGroup() as group:
             while not self._stopping:
+                self._liveness.turn("relay")
                 try:
                     pause = await self._start_due(group)
                 except StoreUnavailableError as error:
-                    log.error("store.unavailable", error=str(error), while_doing="looking for notices to send")
+                    self._trouble.met(error, "looking for notices to send")
                     pause = STORE_RETRY_S
                 await self._send_bell.wait(pause)
 
     async def _start_due(self, group: asyncio.TaskGroup) -> float | None:
         """Start what is due as far as there are places; returns the seconds to wait, None for a ring."""
         receiver = self._receiver
-        if receiver is None or self._under_way >= PLACES:
+        if receiver is None:
             return None
-        due = await self._store.claim_deliveries(self._timeline.schedule(), PLACES - self._under_way)
+        while self._under_way < PLACES:
+            if not await self._start_some(group, receiver) and not await self._bring_forward():
+                following = await self._store.next_delivery()
+                return None if following is None else self._timeline.until(following)
+        return None
+
+    async def _start_some(self, group: asyncio.TaskGroup, receiver: Receiver) -> bool:
+        """One half the freshest, whose drivers are the ones at the barrier, one half the longest due.
+
+        True where more may be due.
+        """
+        freshest = self._freshest_first = not self._freshest_first
+        half = (PLACES - self._under_way + 1) // 2
+        if await self._start(group, receiver, half, freshest=freshest) < half:
+            return False
+        rest = PLACES - self._under_way
+        return not rest or await self._start(group, receiver, rest, freshest=not freshest) == rest
+
+    async def _start(self, group: asyncio.TaskGroup, receiver: Receiver, limit: int, *, freshest: bool) -> int:
+        due = await self._store.claim_deliveries(self._timeline.schedule(), limit, freshest=freshest)
         for delivery in due:
             self._under_way += 1
             group.create_task(self._deliver(receiver, delivery))
-        if self._under_way >= PLACES:
-            return None
-        following = await self._store.next_delivery()
-        return None if following is None else self._timeline.until(following)
+        return len(due)
+
+    async def _bring_forward(self) -> bool:
+        """Once the receiver is back, let no notice sit out the pause that the outage brought it."""
+        health = self._health
+        if not health.answers or not health.waiting:
+            return False
+        health.before = await self._store.bring_deliveries_forward(
+            self._timeline.schedule(), FORWARD, health.before
+        )
+        health.waiting = health.before is not None
+        return True
 
     async def _deliver(self, receiver: Receiver, delivery: Delivery) -> None:
         notice = delivery.notice
@@ -126,6 +172,7 @@ class Relay:
                 jitter=self._clock.jitter(),
                 give_up_after=self._give_up_after,
             )
+            self._metrics.tried(decision)
             self._tell(notice, answer, decision)
             await self._record(self._attempt(notice, answer, decision))
         finally:
@@ -150,7 +197,7 @@ class Relay:
             try:
                 await self._store.record_attempt(attempt)
             except StoreUnavailableError as error:
-                log.error("store.unavailable", error=str(error), while_doing="recording a delivery")
+                self._trouble.met(error, "recording a delivery")
                 if self._stopping:
                     return  # it will be sent again, under the same id
                 await asyncio.sleep(STORE_RETRY_S)
@@ -158,20 +205,53 @@ class Relay:
                 return
 
     def _tell(self, notice: Notice, answer: ReceiverAnswer, decision: DeliveryDecision) -> None:
-        fields = {"event_id": notice.event_id, "type": notice.type.value, "status": answer.status, **_name(notice)}
+        fields = {
+            "event_id": notice.event_id,
+            "type": notice.type.value,
+            "status": answer.status,
+            **notice.key._asdict(),
+        }
         match decision:
             case Delivered():
                 log.debug("delivery.sent", **fields)
-                if self._failing:
+                if self._health.recover(self._timeline.run()):
                     log.info("delivery.recovered", **fields)
-                self._failing = False
             case TryAgain(pause=pause):
                 error = answer.error if isinstance(answer, NotReceived) else None
-                if not self._failing:
+                if self._health.fail(self._timeline.run()):
                     log.warning("delivery.failed", error=error, next_in_s=round(pause, 1), **fields)
-                self._failing = True
             case Dead(why=why):
                 log.error("delivery.dead", error=why, **fields)
+
+
+@dataclass(slots=True)
+class Health:
+    """What the answers show of the receiver; at a start it may have been down, so notices may be `waiting`.
+
+    Those are brought forward as long as it `answers`, each once: `before` is how far that has come.
+    """
+
+    answers: bool = False
+    waiting: bool = True
+    before: int | None = None
+    failures: int = 0
+    failing_since: float = 0.0
+
+    def fail(self, now: float) -> bool:
+        """Note a failure; True for the first of a row."""
+        self.answers = False
+        self.failures += 1
+        if self.failures == 1:
+            self.failing_since = now
+        return self.failures == 1
+
+    def recover(self, now: float) -> bool:
+        """Note a success; True for the first after failures."""
+        if self.failures >= OUTAGE_FAILURES and now - self.failing_since >= OUTAGE_S:
+            self.waiting, self.before = True, None
+        self.answers = True
+        failed, self.failures = self.failures > 0, 0
+        return failed
 
 
 def _log_notice(notice: Notice) -> None:
@@ -184,7 +264,3 @@ def _log_notice(notice: Notice) -> None:
             log.error("order.conflict", event_id=notice.event_id, **data)
         case _:
             log.info("order.final", event_id=notice.event_id, **data)
-
-
-def _name(notice: Notice) -> dict[str, str]:
-    return {"park_uuid": notice.key.park_uuid, "pay_partner": notice.key.pay_partner}

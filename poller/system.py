@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 import uuid
@@ -41,18 +42,23 @@ class RateThrottle:
     def __init__(self, rate: int) -> None:
         self._throttler = _smooth_throttler(rate)
         self._primed = False
+        self._pause = 0.0
+        self._one_at_a_time = asyncio.Lock()
 
     def set_rate(self, rate: int) -> None:
-        """Change the rate; what went out already counts against the new one."""
+        """Change the rate. A second's pause keeps what went out at the old one from counting against the new."""
         self._throttler = _smooth_throttler(rate)
         self._primed = False
+        self._pause = 1.0
 
     async def acquire(self) -> None:
-        if not self._primed:
-            self._primed = True
-            for _ in range(self._throttler.rate_limit):
-                await self._throttler.acquire()
-        await self._throttler.acquire()
+        async with self._one_at_a_time:  # many who poll the throttler cost a core
+            if not self._primed:
+                await asyncio.sleep(self._pause)
+                self._primed = True
+                for _ in range(self._throttler.rate_limit):
+                    await self._throttler.acquire()
+            await self._throttler.acquire()
 
 
 def _smooth_throttler(rate: int) -> Throttler:

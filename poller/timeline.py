@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from poller.ports import Clock, Stamp
 
-CATCH_UP_S = 7200.0  # above the longest interval between queries and the longest pause between deliveries
+CATCH_UP_S = 30 * 86_400.0  # above any interval between queries and any pause between deliveries
 
 
 class Timeline:

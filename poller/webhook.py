@@ -47,7 +47,7 @@ class WebhookReceiver:
     async def send(self, event_id: str, body: str) -> ReceiverAnswer:
         """See `Receiver`. The status decides, however the answer's body ends."""
         if self._session is None:
-            self._session = open_session(0)
+            self._session = open_session()
         data, headers = body.encode(), self._headers(event_id, body)
         try:
             async with self._session.post(

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from poller.cli.client import DaemonClient, DaemonError, NotRunningError
+from poller.cli.asking import ask
+from poller.cli.client import DaemonClient
+from poller.cli.completing import lots, numbers
 from poller.cli.failing import FAILED, NEEDS_A_PERSON
 from poller.cli.options import config_option, json_option, readable_number
 from poller.cli.printing import print_json, shown
-from poller.cli.probes import Finding, look_at_store, reach
-from poller.config import ClientSettings, Config, ConfigError, load
+from poller.cli.probes import Finding, is_held, look_at_store, reach
+from poller.cli.refusals import DaemonError
+from poller.cli.running import look_at_daemon
+from poller.cli.service import MISSING, STATE_FOLDER, check_as_the_service, remedies, unread_secrets
+from poller.config import Config, ConfigError, load, load_for_client, load_store
 from poller.core.orders import OrderKey
-from poller.core.replies import InProgress, Rejected, Result, Settled, error_of, is_usable, reply_of
-from poller.pyun import PyunPlatform
+
+NO_WEBHOOK = Finding(
+    True,
+    "webhook",
+    "none is configured: results go to the log alone",
+    "to have them sent, set [webhook] url and secret_file",
+)
 
 
 @click.command()
 @click.option(
     "--query",
     metavar="PAY_PARTNER",
-    callback=lambda *given: given[2] and readable_number(*given),
-    help="Ask once.",
+    callback=readable_number,
+    shell_complete=numbers(),
+    help="Ask the platform once about this order, and show its reply.",
 )
-@click.option("--park", metavar="UUID", help="The lot to ask about; not needed where one is configured.")
+@click.option(
+    "--park", metavar="UUID", shell_complete=lots, help="The lot to ask about; not needed where one is configured."
+)
 @json_option
 @config_option
 def check(query: str | None, park: str | None, as_json: bool, path: Path) -> None:
@@ -36,21 +48,76 @@ def check(query: str | None, park: str | None, as_json: bool, path: Path) -> Non
 
     A line for each, with what to do about it. --query makes one real query and shows the reply.
     """
+    if park is not None and query is None:
+        raise click.UsageError("--park says which lot --query asks about: give --query, too")
     try:
         config = load(path, os.environ)
     except ConfigError as error:
-        _print([Finding(False, "configuration", fault) for fault in error.faults], as_json)
-        raise click.exceptions.Exit(NEEDS_A_PERSON) from None
-    findings = [
-        Finding(True, "configuration", f"{path} is sound"),
-        Finding(True, "secrets", _secrets(config)),
-        *asyncio.run(_look_around(config)),
-    ]
-    if query is not None:
-        findings.append(asyncio.run(_query(config, OrderKey(_lot(config, park), query))))
+        findings = asyncio.run(_wrong(error.faults, path))
+    else:
+        key = None if query is None else OrderKey(_lot(config, park), query)
+        findings = asyncio.run(_look_around(config, key))
     _print(findings, as_json)
-    if not all(finding.ok for finding in findings):
-        raise click.exceptions.Exit(FAILED)
+    codes = [finding.code for finding in findings if not finding.ok]
+    if codes:
+        raise click.exceptions.Exit(NEEDS_A_PERSON if NEEDS_A_PERSON in codes else FAILED)
+
+
+def _lot(config: Config, park: str | None) -> str:
+    known = ", ".join(config.lots)
+    if park is None and len(config.lots) == 1:
+        return next(iter(config.lots))
+    if park is None:
+        raise click.UsageError(f"say which lot with --park ({known})")
+    if park not in config.lots:
+        raise click.UsageError(f"lot {shown(park)} is not configured in {config.path}; configured: {known}")
+    return park
+
+
+async def _wrong(faults: Sequence[str], path: Path) -> list[Finding]:
+    """The faults of a configuration, each with what to do."""
+    findings = []
+    for fault in faults:
+        missing = MISSING in unread_secrets([fault]) and not os.environ.get("CREDENTIALS_DIRECTORY")
+        advice = remedies([fault])
+        mend = advice[0] if advice else "change that in the file"
+        if missing:
+            mend = "put the file there" + (await _has_it(path))
+        findings.append(Finding(False, "configuration", fault, mend, NEEDS_A_PERSON))
+    return findings
+
+
+async def _has_it(path: Path) -> str:
+    """What to do where the running daemon may have a secret that this command does not find."""
+    service = f"its credentials, and the check does, too, as `{check_as_the_service(path)}`"
+    try:
+        async with DaemonClient(load_for_client(path, os.environ), path) as client:
+            await client.readiness()
+    except (ConfigError, DaemonError):
+        return f"; under systemd the running daemon finds it in {service}"
+    return f"; or, since the daemon runs: under systemd it finds the file in {service}"
+
+
+async def _look_around(config: Config, key: OrderKey | None) -> list[Finding]:
+    platform, webhook = config.platform, config.webhook
+    async with (
+        DaemonClient(load_for_client(config.path, os.environ), config.path) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        store = group.create_task(asyncio.to_thread(look_at_store, config.store.url))
+        reached = group.create_task(reach("platform", platform.url, platform.timeout))
+        hooked = group.create_task(reach("webhook", webhook.url, webhook.timeout)) if webhook else None
+        daemon = group.create_task(look_at_daemon(client))
+        answer = group.create_task(ask(config, key)) if key else None
+    return [
+        Finding(True, "configuration", f"{config.path} is sound"),
+        Finding(True, "secrets", _secrets(config)),
+        _elsewhere(config) if _has_another_store(config, daemon.result()) else store.result(),
+        reached.result(),
+        hooked.result() if hooked else NO_WEBHOOK,
+        *daemon.result(),
+        *([answer.result()] if answer else []),
+    ]
 
 
 def _secrets(config: Config) -> str:
@@ -60,75 +127,23 @@ def _secrets(config: Config) -> str:
     return "readable, and not by others: " + ", ".join(kinds)
 
 
-def _lot(config: Config, park: str | None) -> str:
-    if park is None and len(config.lots) == 1:
-        return next(iter(config.lots))
-    if park not in config.lots:
-        raise click.UsageError(f"say which lot with --park ({', '.join(config.lots)})")
-    return str(park)
+def _has_another_store(config: Config, daemon: Sequence[Finding]) -> bool:
+    """Whether a daemon of this configuration runs that was given a state directory, unlike this command."""
+    runs = len(daemon) > 1 and daemon[0].ok
+    if not runs or os.environ.get("STATE_DIRECTORY") or is_held(config.store.url):
+        return False
+    return load_store(config.path, {**os.environ, "STATE_DIRECTORY": STATE_FOLDER}).url != config.store.url
 
 
-async def _look_around(config: Config) -> list[Finding]:
-    platform, webhook = config.platform, config.webhook
-    probes = [
-        asyncio.to_thread(look_at_store, config.store.url),
-        reach("platform", platform.url, platform.timeout),
-        *([reach("webhook", webhook.url, webhook.timeout)] if webhook else []),
-        _daemon(config),
-    ]
-    findings = await asyncio.gather(*probes)
-    if not webhook:
-        findings.append(Finding(True, "webhook", "none is configured: results go to the log alone"))
-    return findings
-
-
-async def _daemon(config: Config) -> Finding:
-    """A daemon that does not run is no fault: one checks before starting it, too."""
-    listen = config.intake.listen
-    async with DaemonClient(ClientSettings(config.intake, ())) as client:
-        try:
-            await client.get("/healthz")
-        except NotRunningError:
-            return Finding(True, "daemon", f"not running on {listen}")
-        except DaemonError as error:
-            return Finding(False, "daemon", str(error), "stop what listens there, or change [intake] listen")
-        try:
-            await client.get("/v1/orders", {"limit": 1})
-        except DaemonError as error:
-            return Finding(False, "daemon", f"it refuses: {error}", "restart it to take over this configuration")
-    return Finding(True, "daemon", f"answers on {listen}")
-
-
-async def _query(config: Config, key: OrderKey) -> Finding:
-    platform = PyunPlatform(config.platform.url, config.lots, timeout=config.platform.timeout, max_concurrency=1)
-    try:
-        result = await platform.query(key)
-    finally:
-        await platform.close()
-    return Finding(
-        is_usable(result) and not isinstance(result, Rejected),
-        "query",
-        f"{key.pay_partner}: {_meaning(result)}",
-        "look at the hint, at app_secret_file and at park_uuid" if isinstance(result, Rejected) else "",
+def _elsewhere(config: Config) -> Finding:
+    found = (
+        f"the running daemon does not hold {config.store.url}: under systemd its store is in its state directory"
     )
+    return Finding(True, "store", found, f"look there with `{check_as_the_service(config.path)}`")
 
 
-def _meaning(result: Result) -> str:
-    match result:
-        case Settled(paid=paid):
-            meaning = "paid" if paid else "failed"
-        case InProgress():
-            meaning = "in progress"
-        case Rejected():
-            meaning = "rejected"
-        case _:
-            meaning = f"not known: {error_of(result)}"
-    reply = reply_of(result)
-    fields = {name: value for name, value in asdict(reply).items() if value is not None} if reply else {}
-    return f"{meaning} ({', '.join(f'{name} {value}' for name, value in fields.items())})" if fields else meaning
-
-
-def _print(findings: Iterable[Finding], as_json: bool) -> None:
+def _print(findings: Sequence[Finding], as_json: bool) -> None:
+    width = max(len(finding.what) for finding in findings)
     for finding in findings:
         if as_json:
             print_json(
@@ -136,6 +151,5 @@ def _print(findings: Iterable[Finding], as_json: bool) -> None:
             )
         else:
             mend = f"; {finding.mend}" if finding.mend else ""
-            click.echo(
-                f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what.ljust(13)}  {shown(finding.found + mend)}"
-            )
+            verdict = "ok  " if finding.ok else "FAIL"
+            click.echo(f"{verdict}  {finding.what.ljust(width)}  {shown(finding.found + mend)}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -15,7 +16,9 @@ import aiohttp
 import click
 from yarl import URL
 
+from poller.cli import service
 from poller.cli.failing import Failed, NeedsAPerson
+from poller.cli.refusals import DaemonError, RefusedError, UnreachableError, no_order, refused, unreached
 from poller.config import ClientSettings, ConfigError, Listen, load_for_client
 
 PAGE = 500  # of the 1,000 that the intake gives at most
@@ -25,27 +28,24 @@ ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where it li
 T = TypeVar("T")
 
 
-class DaemonError(Exception):
-    """The daemon could not be asked, or refused. The message is one line for people."""
-
-
-class NotRunningError(DaemonError):
-    """Nothing listens where the daemon would."""
-
-
 class DaemonClient:
-    """A conversation with the daemon, as an async context manager. Every call raises DaemonError."""
+    """A conversation with the daemon, as an async context manager. Every call raises DaemonError.
 
-    def __init__(self, settings: ClientSettings) -> None:
-        self._listen = settings.intake.listen
-        self._token = settings.intake.token
-        self._park_uuids = settings.park_uuids
+    `config` is the file that the settings are from; an answer may take `answer_s` seconds.
+    """
+
+    def __init__(self, settings: ClientSettings, config: Path, *, answer_s: float = ANSWER_S) -> None:
+        self.config = config
+        self.listen = settings.intake.listen
+        self.park_uuids = settings.park_uuids
+        self._settings = settings
+        self._answer_s = answer_s
 
     async def __aenter__(self) -> Self:
-        path = self._listen.unix_path
+        path, token = self.listen.unix_path, self._settings.intake.token
         # Long polls of many orders hold a connection each, so their number is not limited here.
         connector = aiohttp.UnixConnector(path, limit=0) if path else aiohttp.TCPConnector(limit=0)
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else None
+        headers = {"Authorization": f"Bearer {token}"} if token else None
         self._session = aiohttp.ClientSession(connector=connector, headers=headers)
         return self
 
@@ -58,10 +58,10 @@ class DaemonClient:
         """The lot that is meant: the one given or the only one configured. Raises click.UsageError."""
         if given is not None:
             return given
-        if len(self._park_uuids) != 1:
-            known = ", ".join(self._park_uuids) or "none is configured"
+        if len(self.park_uuids) != 1:
+            known = ", ".join(self.park_uuids) or "none is configured"
             raise click.UsageError(f"say which lot with --park ({known})")
-        return self._park_uuids[0]
+        return self.park_uuids[0]
 
     async def get(self, path: str, query: Mapping[str, object] | None = None, *, patience: float = 0.0) -> Any:
         """Ask for a document. `patience` is in seconds, on top of the usual time for an answer."""
@@ -71,6 +71,23 @@ class DaemonClient:
     async def post(self, path: str, document: object = None) -> Any:
         """Ask for a change."""
         return await self._ask("POST", path, document)
+
+    async def order(
+        self, park_uuid: str, pay_partner: str, part: str = "", query: Mapping[str, object] | None = None
+    ) -> Any:
+        """An order, as soon as it is final where `query` has `wait` seconds, or a part of it, as `history`."""
+        patience = float(str((query or {}).get("wait", 0)))
+        with self._about_order(park_uuid, pay_partner):
+            return await self.get(order_path(park_uuid, pay_partner, part), query, patience=patience)
+
+    async def act(self, park_uuid: str, pay_partner: str, action: str) -> Any:
+        """Do something to an order: `poll`, `cancel` or `reopen`."""
+        with self._about_order(park_uuid, pay_partner):
+            return await self.post(order_path(park_uuid, pay_partner, action))
+
+    async def readiness(self) -> Any:
+        """`/readyz`, whether it is ready or not; no token is needed."""
+        return await self._ask("GET", "/readyz", also=503)
 
     async def pages(self, member: str, query: Mapping[str, object], limit: int | None) -> AsyncIterator[Any]:
         """The items of `/v1/MEMBER`, page by page, at most `limit`."""
@@ -84,41 +101,77 @@ class DaemonClient:
                 return
             left = None if left is None else left - len(page[member])
 
-    async def _ask(self, method: str, path: str, document: object = None, patience: float = 0.0) -> Any:
-        try:
+    @asynccontextmanager
+    async def stream(
+        self, path: str, headers: Mapping[str, str], quiet_s: float
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """An answer without an end; it may say nothing for `quiet_s` seconds."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._answer_s, sock_read=quiet_s)
+        with self._reaching():
+            async with self._session.get(self._url(path), headers=headers, timeout=timeout) as response:
+                if response.status != 200:
+                    raise refused(self._settings, self.config, response.status, await response.read())
+                yield response.content
+
+    async def _ask(
+        self, method: str, path: str, document: object = None, patience: float = 0.0, also: int = 200
+    ) -> Any:
+        with self._reaching():
             async with self._session.request(
                 method,
-                URL(f"http://{_authority(self._listen)}{path}", encoded=True),
+                self._url(path),
                 json=document,
-                timeout=aiohttp.ClientTimeout(total=ANSWER_S + patience),
+                timeout=aiohttp.ClientTimeout(total=self._answer_s + patience),
                 allow_redirects=False,
             ) as response:
                 status, body = response.status, await response.read()
+        if not 200 <= status < 300 and status != also:
+            raise refused(self._settings, self.config, status, body)
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise refused(self._settings, self.config, status, body) from None
+
+    def _url(self, path: str) -> URL:
+        return URL(f"http://{_authority(self.listen)}{path}", encoded=True)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
         except TimeoutError:
-            raise DaemonError(f"the daemon at {self._listen} does not answer") from None
+            raise UnreachableError(f"the daemon at {self.listen} does not answer: look at its log") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _unreached(self._listen, error) from None
-        return _document(self._listen, status, body)
+            raise unreached(self.listen, self.config, error) from None
+
+    @contextmanager
+    def _about_order(self, park_uuid: str, pay_partner: str) -> Iterator[None]:
+        try:
+            yield
+        except RefusedError as error:
+            if error.status != 404:
+                raise
+            raise RefusedError(404, no_order(pay_partner, park_uuid, self.park_uuids)) from None
 
 
-def order_path(park_uuid: str, pay_partner: str, action: str = "") -> str:
+def order_path(park_uuid: str, pay_partner: str, part: str = "") -> str:
     """The path of an order, its two names percent-encoded as one segment each."""
     path = f"/v1/orders/{quote(park_uuid, safe='')}/{quote(pay_partner, safe='')}"
-    return f"{path}/{action}" if action else path
+    return f"{path}/{part}" if part else path
 
 
 def talk(config: Path, conversation: Callable[[DaemonClient], Awaitable[T]]) -> T:
     """Have a conversation with the daemon that the configuration file names, and end the command if it fails."""
 
     async def have() -> T:
-        async with DaemonClient(settings) as client:
+        async with DaemonClient(settings, config) as client:
             return await conversation(client)
 
     try:
         settings = load_for_client(config, os.environ)
         return asyncio.run(have())
     except ConfigError as error:
-        raise NeedsAPerson(*error.faults) from None
+        raise NeedsAPerson(*error.faults, *service.remedies(error.faults)) from None
     except DaemonError as error:
         raise Failed(str(error)) from None
 
@@ -127,25 +180,3 @@ def _authority(listen: Listen) -> str:
     if listen.unix_path is not None:
         return "localhost"
     return str(Listen(ANY_ADDRESS.get(listen.host, listen.host), listen.port))
-
-
-def _unreached(listen: Listen, error: Exception) -> DaemonError:
-    cause = getattr(error, "os_error", error)
-    if isinstance(cause, PermissionError):
-        return DaemonError(
-            f"the daemon's socket file {listen.unix_path} may not be used by this user: join its group"
-        )
-    if isinstance(cause, ConnectionRefusedError | FileNotFoundError):
-        return NotRunningError(f"no daemon listens on {listen}: start it with `poller run`")
-    return DaemonError(f"the daemon at {listen} cannot be asked: {str(error) or type(error).__name__}")
-
-
-def _document(listen: Listen, status: int, body: bytes) -> Any:
-    try:
-        document = json.loads(body)
-    except ValueError:
-        raise DaemonError(f"what listens on {listen} is not poller's daemon (HTTP {status})") from None
-    if 200 <= status < 300:
-        return document
-    detail = document.get("detail") if isinstance(document, dict) else None
-    raise DaemonError(" ".join(str(detail or f"the daemon refused: HTTP {status}").split()))

@@ -1,4 +1,4 @@
-"""`poller show`, `list`, `cancel`, `poll` and `reopen`."""
+"""`poller list`, `cancel`, `poll` and `reopen`."""
 
 from __future__ import annotations
 
@@ -7,65 +7,21 @@ from typing import Any
 
 import click
 
-from poller.cli.client import DaemonClient, order_path, talk
-from poller.cli.deliveries import DELIVERY_COLUMNS, delivery_row
-from poller.cli.options import config_option, json_option, number_argument, park_option
-from poller.cli.printing import answer_text, print_facts, print_json, print_table, shown, to_the_second
-from poller.core.orders import State
+from poller.cli.client import DaemonClient, talk
+from poller.cli.completing import lots
+from poller.cli.layout import Column
+from poller.cli.options import config_option, json_option, number_argument, park_option, readable_number
+from poller.cli.printing import answer_text, print_json, print_table, print_text, shown, to_the_second
+from poller.core.orders import REOPENABLE, State
 
-ORDER_COLUMNS = ("pay_partner", "state", "polls", "accepted", "final, or next query", "last reply", "park_uuid")
-HISTORY_COLUMNS = ("count", "first_at", "last_at", "answer", "seqno")
-FACTS = ("state", "metadata", "accepted_at", "polls", "undecided_at", "final_at", "pay_serial", "pay_origin_desc")
-
-
-@click.command()
-@number_argument
-@park_option
-@json_option
-@config_option
-def show(pay_partner: str, park: str | None, as_json: bool, path: Path) -> None:
-    """One order: its state and its whole history.
-
-    Each query with its time, answer and seqno, when the next one is due and why, and the notices of it.
-    """
-
-    async def conversation(client: DaemonClient) -> dict[str, Any]:
-        key = (client.park(park), pay_partner)
-        order: dict[str, Any] = await client.get(order_path(*key))
-        history = await client.get(order_path(*key, "history"))
-        query = {"park_uuid": key[0], "pay_partner": pay_partner}
-        deliveries = [delivery async for delivery in client.pages("deliveries", query, None)]
-        return {**order, "why": history.get("why"), "history": history["history"], "deliveries": deliveries}
-
-    order = talk(path, conversation)
-    if as_json:
-        print_json(order)
-    else:
-        _print_order(order)
-
-
-def _print_order(order: dict[str, Any]) -> None:
-    click.echo(f"{shown(order['pay_partner'])} of lot {shown(order['park_uuid'])}")
-    due = f"{order['next_poll_at']}: " if order["next_poll_at"] else ""
-    why = f"{due}{order['why']}" if order["why"] else order["next_poll_at"]
-    print_facts({**{name: order[name] for name in FACTS}, "next query": why})
-    if order["history"]:
-        click.echo("\nqueries")
-        print_table(
-            HISTORY_COLUMNS,
-            [
-                (entry["count"], entry["first_at"], entry["last_at"], answer_text(entry), entry["seqno"])
-                for entry in order["history"]
-            ],
-        )
-    if order["deliveries"]:
-        click.echo("\nnotices")
-        print_table(DELIVERY_COLUMNS, map(delivery_row, order["deliveries"]))
+NOT_ASKED = "lot not configured"  # why a pending order has no next query
 
 
 @click.command("list")
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only orders in this state.")
-@click.option("--park", metavar="UUID", help="Only orders of this lot.")
+@click.option(
+    "--park", metavar="UUID", callback=readable_number, shell_complete=lots, help="Only orders of this lot."
+)
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many at most.")
 @json_option
 @config_option
@@ -80,28 +36,54 @@ def list_orders(state: str | None, park: str | None, limit: int, as_json: bool, 
         for order in orders:
             print_json(order)
     else:
-        print_table(ORDER_COLUMNS, map(_order_row, orders))
+        several = len({order["park_uuid"] for order in orders}) > 1
+        print_table(_columns(several), map(_row, orders))
 
 
-def _order_row(order: dict[str, Any]) -> list[object]:
-    """An order under `ORDER_COLUMNS`."""
+def _columns(several_lots: bool) -> list[Column]:
+    return [
+        Column("pay_partner"),
+        Column("state"),
+        Column("polls", drop=2),
+        Column("accepted", drop=3),
+        Column("final, or next query"),
+        Column("last reply", fold=True),
+        Column("park_uuid", drop=0 if several_lots else 1),
+    ]
+
+
+def _row(order: dict[str, Any]) -> list[object]:
     accepted, final, due = (to_the_second(order[name]) for name in ("accepted_at", "final_at", "next_poll_at"))
+    if order["state"] == State.PENDING and not due:
+        due = NOT_ASKED
     named = [order["pay_partner"], order["state"], order["polls"]]
     return [*named, accepted, final or due, answer_text(order["last_reply"]), order["park_uuid"]]
 
 
 @click.command()
-@number_argument
+@number_argument([State.PENDING])
 @park_option
 @json_option
 @config_option
 def cancel(pay_partner: str, park: str | None, as_json: bool, path: Path) -> None:
-    """Stop asking about an order."""
-    _act("cancel", pay_partner, park, as_json, path)
+    """Stop asking about an order.
+
+    Where a query is in the air, the order ends when that does: as paid, if it says so.
+    """
+    order = _act("cancel", pay_partner, park, path)
+    if as_json:
+        print_json(order)
+    elif order["state"] == State.PENDING:
+        print_text(
+            f"{shown(order['pay_partner'])}  pending: the cancellation is noted; the order ends when the query "
+            "in the air does, as paid if that says so"
+        )
+    else:
+        click.echo(f"{shown(order['pay_partner'])}  {order['state']}")
 
 
 @click.command()
-@number_argument
+@number_argument()
 @park_option
 @json_option
 @config_option
@@ -110,11 +92,15 @@ def poll(pay_partner: str, park: str | None, as_json: bool, path: Path) -> None:
 
     A final one is asked about once more, and does not change.
     """
-    _act("poll", pay_partner, park, as_json, path)
+    order = _act("poll", pay_partner, park, path)
+    if as_json:
+        print_json(order)
+    else:
+        click.echo(f"{shown(order['pay_partner'])}  {order['state']}, asked about now")
 
 
 @click.command()
-@number_argument
+@number_argument(sorted(REOPENABLE))
 @park_option
 @json_option
 @config_option
@@ -123,17 +109,16 @@ def reopen(pay_partner: str, park: str | None, as_json: bool, path: Path) -> Non
 
     Both deadlines of the order start anew.
     """
-    _act("reopen", pay_partner, park, as_json, path)
-
-
-def _act(action: str, pay_partner: str, park: str | None, as_json: bool, path: Path) -> None:
-    async def conversation(client: DaemonClient) -> dict[str, Any]:
-        order: dict[str, Any] = await client.post(order_path(client.park(park), pay_partner, action))
-        return order
-
-    order = talk(path, conversation)
+    order = _act("reopen", pay_partner, park, path)
     if as_json:
         print_json(order)
     else:
-        asked = ", asked about now" if action == "poll" else ""
-        click.echo(f"{shown(order['pay_partner'])}  {order['state']}{asked}")
+        click.echo(f"{shown(order['pay_partner'])}  {order['state']}")
+
+
+def _act(action: str, pay_partner: str, park: str | None, path: Path) -> dict[str, Any]:
+    async def conversation(client: DaemonClient) -> dict[str, Any]:
+        order: dict[str, Any] = await client.act(client.park(park), pay_partner, action)
+        return order
+
+    return talk(path, conversation)

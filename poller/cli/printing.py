@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from poller.cli.layout import Column, cells, folded_words, laid_out, padded
+
+
+def write_what_there_are_letters_for() -> None:
+    """Let no character end a command that stdout or stderr has no letter for (LC_ALL=POSIX)."""
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is a TextIOWrapper
 
 
 def print_json(document: object) -> None:
@@ -18,28 +25,31 @@ def print_json(document: object) -> None:
     click.echo(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table: drawn on a terminal, else aligned plain text."""
+def terminal_width() -> int | None:
+    """The width of the terminal that stdout is; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
+    """A table: as wide as the terminal is, or as it gets where stdout is none."""
     texts = [[shown(value) for value in row] for row in rows]
-    if sys.stdout.isatty():
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in texts:
-            table.add_row(*(Text(text) for text in row))
-        Console().print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
-    for row in [list(columns), *texts]:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    for line in laid_out(columns, texts, terminal_width()):
+        click.echo(line)
 
 
 def print_facts(facts: Mapping[str, object]) -> None:
     """A line for each thing that has something to say."""
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        if value not in (None, "", {}):
-            click.echo(f"{name.ljust(width)}  {shown(value)}")
+    said = {name: shown(value) for name, value in facts.items() if value not in (None, "", {})}
+    width = max(map(cells, said), default=0)
+    for name, text in said.items():
+        click.echo(f"{padded(name, width)}  {text}")
+
+
+def print_text(text: str) -> None:
+    """A sentence, broken between words alone."""
+    width = terminal_width()
+    for line in folded_words(text, width) if width else [text]:
+        click.echo(line)
 
 
 def shown(value: object) -> str:
@@ -59,6 +69,9 @@ def answer_text(answer: Mapping[str, Any] | None) -> str:
     """A reply, or why there was none, in a few words."""
     if answer is None:
         return ""
-    parts = [f"{name} {answer[name]}" for name in ("code", "status") if answer.get(name) is not None]
-    parts += [str(answer[name]) for name in ("error", "message", "hint") if answer.get(name) is not None]
-    return ", ".join(parts)
+    error = answer.get("error")
+    coded = [f"{name} {answer[name]}" for name in ("code", "status") if answer.get(name) is not None]
+    said = [str(answer[name]) for name in ("message", "hint") if answer.get(name) is not None]
+    if error:
+        return ", ".join([str(error), *(text for text in said if text not in error)])
+    return ", ".join([*coded, *said])

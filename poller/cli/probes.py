@@ -13,25 +13,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from poller.cli.failing import FAILED, NEEDS_A_PERSON
 from poller.ports import StoreCorruptError, StoreTooNewError
 from poller.stores import sqlite_path
+from poller.stores.sqlite.faults import fault_of
 from poller.stores.sqlite.opening import look
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the check; `mend` says what to do about it."""
+    """One line of the check; `mend` says what to do about it, `code` is how the check ends where it is not ok."""
 
     ok: bool
     what: str
     found: str
     mend: str = ""
+    code: int = FAILED
 
 
 def look_at_store(url: str) -> Finding:
     """Whether the daemon could open its store. Nothing is written, and a running daemon is not disturbed."""
     path = sqlite_path(url)
-    holder = _holder(path.with_name(path.name + ".lock"))
+    try:
+        return _look_at(path)
+    except StoreTooNewError as error:
+        return advised("store", str(error), "; ", NEEDS_A_PERSON)
+    except StoreCorruptError as error:
+        return advised("store", str(error))
+    except PermissionError:
+        return Finding(False, "store", f"{path} may not be read by this user", "run the check as root (sudo)")
+    except (OSError, sqlite3.Error) as error:
+        return advised("store", str(fault_of(error, path) or f"{path} cannot be read ({error})"))
+
+
+def advised(what: str, message: str, mark: str = ": ", code: int = FAILED) -> Finding:
+    """A failure in words whose last part, after `mark`, says what to do."""
+    found, _, mend = message.rpartition(mark)
+    return Finding(False, what, found, mend, code) if found else Finding(False, what, message, code=code)
+
+
+def _look_at(path: Path) -> Finding:
+    holder = _holder(path)
     if holder:
         return Finding(True, "store", f"{path} is held by the running daemon ({holder})")
     if not path.exists() or path.stat().st_size == 0:
@@ -39,19 +61,19 @@ def look_at_store(url: str) -> Finding:
             mend = f"create the folder {path.parent}, owned by the daemon's user"
             return Finding(False, "store", f"{path} cannot be made", mend)
         return Finding(True, "store", f"{path} will be made at the first start")
-    try:
-        look(path)
-    except (StoreCorruptError, StoreTooNewError) as error:
-        return Finding(False, "store", str(error))
-    except (OSError, sqlite3.Error) as error:
-        return Finding(False, "store", f"{path}: {error}", "run the check as the daemon's user")
+    look(path)
     return Finding(True, "store", f"{path} is sound, and no daemon holds it")
 
 
-def _holder(lock: Path) -> str | None:
-    """The process that holds a store's lock file; None where nobody does."""
+def is_held(url: str) -> bool:
+    """Whether a running daemon is seen to hold this store."""
+    return _holder(sqlite_path(url)) is not None
+
+
+def _holder(path: Path) -> str | None:
+    """The process that holds a store; None where nobody does, or that cannot be seen."""
     try:
-        with lock.open("rb") as file:
+        with path.with_name(path.name + ".lock").open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

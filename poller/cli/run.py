@@ -10,13 +10,16 @@ import sys
 from pathlib import Path
 
 import click
-import structlog
 
+from poller.cli.lean import structlog
+
+# isort: split
 from poller import logs
 from poller.cli.failing import Failed, NeedsAPerson
 from poller.cli.options import config_option
 from poller.config import Config, ConfigError, load
 from poller.daemon import serve
+from poller.liveness import StalledError
 from poller.ports import StoreCorruptError, StoreHeldError, StoreTooNewError, StoreUnavailableError
 
 log = structlog.get_logger()
@@ -43,11 +46,7 @@ def run(path: Path) -> None:
     try:
         asyncio.run(_serve(config, started))
     except Exception as error:
-        failure = _expected(error, config, bool(started))
-        if failure is None:
-            log.critical("daemon.crashed", exc_info=error)
-            failure = Failed(f"the daemon crashed: {type(error).__name__}; the log has the traceback")
-        raise failure from None
+        raise _ending(error, config, bool(started)) from None
 
 
 async def _serve(config: Config, started: list[object]) -> None:
@@ -71,12 +70,35 @@ async def _serve(config: Config, started: list[object]) -> None:
     )
 
 
+def _ending(error: Exception, config: Config, started: bool) -> Failed:
+    """How the command ends after `error`; what ends a running daemon is in its log, too."""
+    endings = [_expected(one, config, started) for one in _singly(error)]
+    failure = endings[0]
+    if failure is None or None in endings:
+        log.critical("daemon.crashed", exc_info=error)
+        return Failed(f"the daemon crashed: {_name(error)}; the log has the traceback")
+    if started:
+        log.critical("daemon.failed", error=failure.message)
+    return failure
+
+
+def _singly(error: BaseException) -> list[BaseException]:
+    """What the tasks of a daemon raised, out of the groups that it comes in."""
+    if isinstance(error, BaseExceptionGroup):
+        return [single for one in error.exceptions for single in _singly(one)]
+    return [error]
+
+
+def _name(error: BaseException) -> str:
+    return ", ".join(dict.fromkeys(type(one).__name__ for one in _singly(error)))
+
+
 def _expected(error: BaseException, config: Config, started: bool) -> Failed | None:
     """The end for a fault of the world that has a clear line; None for a defect."""
     match error:
         case StoreTooNewError():
             return NeedsAPerson(str(error))
-        case StoreHeldError() | StoreCorruptError() | StoreUnavailableError():
+        case StoreHeldError() | StoreCorruptError() | StoreUnavailableError() | StalledError():
             return Failed(str(error))
         case OSError(errno=errno.EADDRINUSE) if not started:
             return Failed(f"cannot listen on {config.intake.listen}: another program listens there already")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import click
 
-from poller.cli.client import DaemonClient, order_path, talk
+from poller.cli.client import DaemonClient, talk
 from poller.cli.failing import FAILED, INTERRUPTED
 from poller.cli.options import config_option, json_option, park_option, readable_number
 from poller.cli.printing import print_json, shown
+from poller.cli.refusals import not_taken_on
+from poller.cli.waiting import Patience, finals
 
 BATCH = 500  # orders in one request: with metadata well below what the intake reads
-WAIT_S = 30
-WAITS_AT_ONCE = 200
 SETTLED = {"paid", "failed"}
 
 
@@ -50,7 +50,8 @@ def submit(
 ) -> None:
     """Hand orders to the running daemon.
 
-    One that is known already is shown as it stands. With --wait, Ctrl-C ends the waiting alone.
+    One that is known already is shown as it stands; with other metadata than it has it is refused. With --wait,
+    Ctrl-C ends the waiting alone, and a daemon that restarts meanwhile is waited for.
     """
     named = {"park_uuid": park, "metadata": metadata}
     rest = {name: value for name, value in named.items() if value is not None}
@@ -59,8 +60,12 @@ def submit(
     async def conversation(client: DaemonClient) -> bool:
         taken = await _hand_in(client, orders)
         if wait:
-            finals = await _wait_for_all(client, taken, as_json)
-            return len(taken) == len(orders) and all(order["state"] in SETTLED for order in finals)
+            states = []
+            async with aclosing(finals(client, taken, Patience(_tell))) as ended:
+                async for order in ended:
+                    _print(order, as_json)
+                    states.append(order["state"])
+            return len(taken) == len(orders) and SETTLED.issuperset(states)
         for order in taken:
             _print(order, as_json)
         return len(taken) == len(orders)
@@ -68,7 +73,7 @@ def submit(
     try:
         done = talk(path, conversation)
     except KeyboardInterrupt:
-        click.echo("poller: stopped waiting; the orders stay with the daemon, which goes on asking", err=True)
+        _tell("stopped waiting; the orders stay with the daemon, which goes on asking")
         raise click.exceptions.Exit(INTERRUPTED) from None
     if not done:
         raise click.exceptions.Exit(FAILED)
@@ -83,32 +88,13 @@ async def _hand_in(client: DaemonClient, orders: list[dict[str, object]]) -> lis
             if "order" in item:
                 taken.append(item["order"])
             else:
-                click.echo(f"poller: {order['pay_partner']}: {shown(item['problem'].get('detail'))}", err=True)
+                number, detail = str(order["pay_partner"]), str(item["problem"].get("detail"))
+                _tell(f"{shown(number)}: {not_taken_on(item['status'], detail, number, client.config)}")
     return taken
 
 
-async def _wait_for_all(client: DaemonClient, orders: list[dict[str, Any]], as_json: bool) -> list[dict[str, Any]]:
-    places = asyncio.Semaphore(WAITS_AT_ONCE)
-    wait = WAIT_S if len(orders) <= WAITS_AT_ONCE else 1
-    finals = []
-
-    async def follow(order: dict[str, Any]) -> dict[str, Any]:
-        while order["state"] == "pending":
-            async with places:
-                path = order_path(order["park_uuid"], order["pay_partner"])
-                order = await client.get(path, {"wait": wait}, patience=wait)
-        return order
-
-    following = [asyncio.ensure_future(follow(order)) for order in orders]
-    try:
-        for final in asyncio.as_completed(following):
-            finals.append(await final)
-            _print(finals[-1], as_json)
-    finally:
-        for task in following:
-            task.cancel()
-        await asyncio.gather(*following, return_exceptions=True)
-    return finals
+def _tell(line: str) -> None:
+    click.echo(f"poller: {line}", err=True)
 
 
 def _print(order: dict[str, Any], as_json: bool) -> None:

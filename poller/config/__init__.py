@@ -2,7 +2,7 @@
 
 from poller.config.faults import ConfigError
 from poller.config.listen import Listen
-from poller.config.loading import ClientSettings, load, load_for_client
+from poller.config.loading import ClientSettings, load, load_for_client, load_store
 from poller.config.settings import (
     Config,
     IntakeSettings,
@@ -24,4 +24,5 @@ __all__ = [
     "WebhookSettings",
     "load",
     "load_for_client",
+    "load_store",
 ]

@@ -17,6 +17,10 @@ LONGEST_SECONDS = 3_155_760_000  # 100 years: beyond it dates overflow
 T = TypeVar("T")
 
 
+class SecretItselfError(ValueError):
+    """The value may be a secret that stands where the name of its file belongs: it must not be shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T]):
     """`parse` raises ValueError, whose message, if it has one, is the reason and may be shown."""

@@ -29,10 +29,11 @@ SQLITE = "sqlite:///"
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """What a command needs that talks to the running daemon."""
+    """What a command needs that talks to the running daemon; `token_file` as the configuration names it."""
 
     intake: IntakeSettings
     park_uuids: tuple[str, ...]
+    token_file: str | None = None
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
@@ -66,11 +67,21 @@ def load_for_client(path: Path, environ: Mapping[str, str]) -> ClientSettings:
     """
     faults = Faults(path)
     tables = _tables(path)
-    intake = _intake(Document(tables, faults).section("intake"), SecretFiles(path, environ))
+    section = Document(tables, faults).section("intake")
+    intake = _intake(section, SecretFiles(path, environ))
     faults.raise_if_any()
+    token_file = section.optional("token_file", kinds.text("a file", str), "") or None
     parks = tables.get("parks")
     named = [park.get("park_uuid") for park in parks if isinstance(park, dict)] if isinstance(parks, list) else []
-    return ClientSettings(intake, tuple(name for name in named if isinstance(name, str)))
+    return ClientSettings(intake, tuple(name for name in named if isinstance(name, str)), token_file)
+
+
+def load_store(path: Path, environ: Mapping[str, str]) -> StoreSettings:
+    """Read `[store]` alone: who copies the store need not see any secret. Raises ConfigError."""
+    faults = Faults(path)
+    settings = _store(Document(_tables(path), faults).section("store"), path, environ)
+    faults.raise_if_any()
+    return settings
 
 
 def _tables(path: Path) -> dict[str, object]:

@@ -10,31 +10,40 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from poller.config.kinds import Kind, text
+from poller.config.kinds import Kind, SecretItselfError, text
 
 LARGEST = 65_536  # bytes; no secret is longer, and a wrong file name must not fill the memory
+SHORTEST_SECRET = 16  # characters; what is shorter is taken for a file's name
+NEVER_HERE = "a secret never stands in the configuration file"
 
 
 class SecretFiles:
     """Reads the files that a configuration names.
 
-    A relative path is looked up in `$CREDENTIALS_DIRECTORY` when that is set, else beside the file.
+    A relative path is looked up in `$CREDENTIALS_DIRECTORY` when that is set, else beside the file. There
+    `secrets/lot` may also be `secrets_lot`: so systemd names the files of a folder (LoadCredential).
     """
 
     def __init__(self, config_path: Path, environ: Mapping[str, str]) -> None:
         credentials = environ.get("CREDENTIALS_DIRECTORY")
         self._folder = Path(credentials) if credentials else config_path.absolute().parent
+        self._flat = bool(credentials)
         self.app_secret: Kind[str] = text("a file with the lot's app_secret in it", self._read)
         self.token: Kind[str] = text("a file with a token in it", self._token)
         self.webhook_secret: Kind[str] = text("a file with a whsec_… secret in it", self._webhook_secret)
 
     def _read(self, name: str) -> str:
-        if not name or "\0" in name:
+        if not name:
             raise ValueError
-        if name.startswith("whsec_"):
-            raise ValueError("a secret never stands in the configuration file")
+        if name.startswith("whsec_") or "\0" in name:
+            raise SecretItselfError(NEVER_HERE)
         path = self._folder / name
-        content = _content(path)
+        try:
+            content = self._content(name)
+        except OSError as error:
+            if self._may_be_secret(name):
+                raise SecretItselfError(f"no such file can be read ({error.strerror}); {NEVER_HERE}") from None
+            raise ValueError(f"{path}: {error.strerror}") from None
         try:
             secret = content.decode()
         except UnicodeDecodeError:
@@ -43,6 +52,21 @@ class SecretFiles:
         if not secret.strip():
             raise ValueError(f"{path} is empty")
         return secret
+
+    def _content(self, name: str) -> bytes:
+        try:
+            return _content(self._folder / name)
+        except (FileNotFoundError, NotADirectoryError):
+            if not self._flat or name.startswith("/") or "/" not in name:
+                raise
+            return _content(self._folder / name.replace("/", "_"))
+
+    def _may_be_secret(self, name: str) -> bool:
+        """Whether a name that is no file's looks more like a secret than like a file's."""
+        if len(name) < SHORTEST_SECRET or "." in name:
+            return False
+        folder = (self._folder / name).parent
+        return "/" not in name or folder == folder.parent or not folder.is_dir()
 
     def _token(self, name: str) -> str:
         token = self._read(name)
@@ -63,15 +87,12 @@ class SecretFiles:
 
 
 def _content(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hang the start
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not hang the start
-        try:
-            _refuse_unfit(path, os.fstat(descriptor))
-            return os.read(descriptor, LARGEST)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
+        _refuse_unfit(path, os.fstat(descriptor))
+        return os.read(descriptor, LARGEST)
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_unfit(path: Path, status: os.stat_result) -> None:

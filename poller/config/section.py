@@ -6,7 +6,7 @@ import difflib
 from typing import TypeVar
 
 from poller.config.faults import Faults, shown
-from poller.config.kinds import Kind
+from poller.config.kinds import Kind, SecretItselfError
 
 T = TypeVar("T")
 
@@ -39,7 +39,8 @@ class Section:
             return kind.parse(value)
         except ValueError as error:
             why = f": {error}" if str(error) else ""
-            self.fault(key, f"expected {kind.expected}, found {shown(value)}{why}")
+            found = "what may be a secret itself" if isinstance(error, SecretItselfError) else shown(value)
+            self.fault(key, f"expected {kind.expected}, found {found}{why}")
             return default
 
     def required(self, key: str, kind: Kind[T], stand_in: T) -> T:

@@ -30,14 +30,14 @@ class _Entry(Generic[T]):
 
 
 class Agenda(Generic[T]):
-    """Items by number, each with a due time and a freshness (higher is fresher), both in seconds."""
+    """Items by number, each with a due time and a freshness in seconds; higher is fresher, then by number."""
 
     def __init__(self) -> None:
         self._items: dict[int, _Entry[T]] = {}
         self._due: set[int] = set()
         self._later: list[tuple[float, int, int]] = []  # due, mark, number
         self._longest: list[tuple[float, int, int]] = []  # the same, of those found due
-        self._freshest: list[tuple[float, float, int, int]] = []  # minus freshness, then the same
+        self._freshest: list[tuple[float, int, float, int, int]] = []  # minus freshness and number, then the same
         self._marks = count()
         self._turn = 0
 
@@ -107,7 +107,7 @@ class Agenda(Generic[T]):
             number = head[-1]
             self._due.add(number)
             heapq.heappush(self._longest, head)
-            heapq.heappush(self._freshest, (-self._items[number].freshness, *head))
+            heapq.heappush(self._freshest, (-self._items[number].freshness, -number, *head))
 
     def _stands(self, head: tuple[Any, ...]) -> bool:
         entry = self._items.get(head[-1])

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from dataclasses import dataclass
 
-from poller.core.replies import Result, Unavailable, is_usable
+from poller.core.replies import Cause, Result, Unavailable, is_usable
 
 OPENING_ANSWERS = 5
 OPENING_ORDERS = 3
@@ -19,6 +20,7 @@ YOUNG_AGE_S = 120.0  # a driver may still be at the barrier
 YOUNG_CAP_S = 5.0
 CAP_S = 60.0
 JITTER = 0.1  # at most this part of a pause is taken off
+PAST_KEPT = 200
 
 
 class Turn(enum.Enum):
@@ -29,6 +31,16 @@ class Turn(enum.Enum):
     CLOSED = enum.auto()
 
 
+@dataclass(frozen=True, slots=True)
+class PastOutage:
+    """One that is over. `kind` and `cause` are those of its last failure; times are of the same clock."""
+
+    since: float
+    until: float
+    kind: Cause | None
+    cause: str | None
+
+
 class Outage:
     """The platform's state as its answers show it. Times are seconds of any one monotonic clock."""
 
@@ -37,8 +49,10 @@ class Outage:
         self.since = 0.0  # of the outage that is open, or was last
         self.lasted = 0.0  # the last one, once it is closed
         self.cause: str | None = None
+        self.kind: Cause | None = None
+        self.past: deque[PastOutage] = deque(maxlen=PAST_KEPT)  # newest last
         self._unavailable: deque[int] = deque(maxlen=OPENING_ANSWERS)
-        self._canaries = 0
+        self.canaries = 0  # answered in vain since it opened
         self._last_canary = 0.0
         self._jitter = 0.0
         self._wish = 0.0
@@ -53,13 +67,14 @@ class Outage:
             if not self.is_open:
                 return Turn.NOTHING
             self.is_open, self.lasted = False, now - self.since
+            self.past.append(PastOutage(self.since, now, self.kind, self.cause))
             return Turn.CLOSED
         if self.is_open and canary:
-            self._canaries += 1
+            self.canaries += 1
             self._last_canary, self._jitter = now, jitter
         if not isinstance(result, Unavailable):
             return Turn.NOTHING  # garbage says nothing of the platform as a whole
-        self.cause = result.error
+        self.cause, self.kind = result.error, result.cause
         self._wish = result.retry_after or 0.0
         if self.is_open:
             return Turn.NOTHING
@@ -68,11 +83,16 @@ class Outage:
         if len(self._unavailable) < OPENING_ANSWERS or len(set(self._unavailable)) < enough:
             return Turn.NOTHING
         self.is_open, self.since = True, now
-        self._canaries, self._last_canary, self._jitter = 0, now, jitter
+        self.canaries, self._last_canary, self._jitter = 0, now, jitter
         return Turn.OPENED
 
-    def canary_at(self, *, young_waits: bool) -> float:
-        """When the next canary may go; `young_waits` if an order younger than `YOUNG_AGE_S` waits."""
+    def canary_at(self, *, young_waits: bool, urgent: bool = False) -> float:
+        """When the next canary may go.
+
+        `young_waits` if an order younger than `YOUNG_AGE_S` waits, `urgent` if a person wants to know now.
+        """
+        if urgent:
+            return self._last_canary + FIRST_PAUSE_S
         cap = YOUNG_CAP_S if young_waits else CAP_S
-        pause = FIRST_PAUSE_S * 2.0 ** min(self._canaries, 10) * (1.0 - JITTER * self._jitter)
+        pause = FIRST_PAUSE_S * 2.0 ** min(self.canaries, 10) * (1.0 - JITTER * self._jitter)
         return self._last_canary + min(max(pause, self._wish), cap)

@@ -96,11 +96,6 @@ def is_usable(result: Result) -> bool:
             return False
 
 
-def reply_of(result: Result) -> Reply | None:
-    """The well-formed reply inside `result`, if there was one."""
-    return result.reply
-
-
 def error_of(result: Result) -> str | None:
     """What went wrong, in words for the operator; None for a reply that says how the payment stands."""
     match result:

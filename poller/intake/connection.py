@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import cast
 
+import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import BadStatusLine, InvalidHeader, InvalidURLError, LineTooLong
 
-from poller.intake.problems import CONTENT_TYPE, Problem
+from poller.intake.problems import CONTENT_TYPE, Problem, defect
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Limits:
 
     connections: int = 256
     streams: int = 32  # Server-Sent Events at once
-    body_bytes: int = 4 * 1024 * 1024
+    body_bytes: int = 10 * 1024 * 1024  # 1,000 orders of the largest size, every character escaped
     request_seconds: float = 10.0  # a request's head and body, however slowly the bytes come
     idle_seconds: float = 75.0  # keep-alive
     stalled_seconds: float = 60.0  # a client that reads nothing of its answer
@@ -155,8 +159,9 @@ class Connection(web.RequestHandler):
         """Answer what never reached a handler: bytes that are not HTTP, heads beyond the limits."""
         if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
             raise ConnectionResetError("the client has gone") from exc
-        detail = f"not a well-formed request: {message or HTTPStatus(status).phrase}"
-        response = Problem(status, detail).response()
+        if status >= 500:
+            log.error("intake.defect", exc_info=exc)
+        response = _unreadable(status, exc).response()
         response.force_close()
         return response
 
@@ -170,6 +175,22 @@ class Connection(web.RequestHandler):
         self._stall_timer = None
         if self.transport is not None:
             self.transport.abort()
+
+
+def _unreadable(status: int, error: BaseException | None) -> Problem:
+    """What is wrong with a head, without a word of it: aiohttp's own texts repeat the token's line."""
+    match error:
+        case LineTooLong():
+            reason = "a line of its head is too long"
+        case InvalidHeader():
+            reason = "a header is not valid"
+        case BadStatusLine() | InvalidURLError():
+            reason = "its first line is not METHOD /path HTTP/1.1"
+        case _ if status >= 500:
+            return defect()
+        case _:
+            reason = HTTPStatus(status).phrase
+    return Problem(status, f"not a well-formed request: {reason}")
 
 
 def too_slow(limits: Limits) -> Problem:

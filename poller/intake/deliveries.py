@@ -31,7 +31,7 @@ class DeliveryHandlers:
         page = deliveries[:limit]
         return answer(
             {
-                "deliveries": [self._document(delivery) for delivery in page],
+                "deliveries": [delivery_document(self._desk, delivery) for delivery in page],
                 "next": str(page[-1].notice.id) if len(deliveries) > limit else None,
             }
         )
@@ -44,7 +44,7 @@ class DeliveryHandlers:
             delivery = await self._desk.redeliver(event_id)
         except UnknownOrderError:
             raise _unknown_notice() from None
-        return answer(self._document(delivery), 202)
+        return answer(delivery_document(self._desk, delivery), 202)
 
     def _key(self, query: Mapping[str, str]) -> OrderKey | None:
         park_uuid, pay_partner = parse_text(query, "park_uuid"), parse_text(query, "pay_partner")
@@ -56,21 +56,23 @@ class DeliveryHandlers:
             raise Problem(422, "give park_uuid and pay_partner, both, to see the notices of one order")
         return OrderKey(park_uuid, pay_partner)
 
-    def _document(self, delivery: Delivery) -> dict[str, object]:
-        notice = delivery.notice
-        return {
-            "event_id": notice.event_id,
-            "type": notice.type.value,
-            "park_uuid": notice.key.park_uuid,
-            "pay_partner": notice.key.pay_partner,
-            "state": delivery.state.value,
-            "made_at": timestamp(notice.made_at),
-            "attempts": delivery.attempts,
-            "next_attempt_at": None if delivery.due is None else timestamp(self._desk.wall_at(delivery.due)),
-            "last_error": delivery.last_error,
-            "last_status": delivery.last_status,
-            "last_attempt_at": timestamp(delivery.last_at) if delivery.last_at else None,
-        }
+
+def delivery_document(desk: Desk, delivery: Delivery) -> dict[str, object]:
+    """A notice and how far it has come, as its users read it."""
+    notice = delivery.notice
+    return {
+        "event_id": notice.event_id,
+        "type": notice.type.value,
+        "park_uuid": notice.key.park_uuid,
+        "pay_partner": notice.key.pay_partner,
+        "state": delivery.state.value,
+        "made_at": timestamp(notice.made_at),
+        "attempts": delivery.attempts,
+        "next_attempt_at": None if delivery.due is None else timestamp(desk.wall_at(delivery.due)),
+        "last_error": delivery.last_error,
+        "last_status": delivery.last_status,
+        "last_attempt_at": timestamp(delivery.last_at) if delivery.last_at else None,
+    }
 
 
 def _unknown_notice() -> Problem:

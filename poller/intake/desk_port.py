@@ -8,6 +8,7 @@ from typing import Protocol
 
 from poller.core.delivery import DeliveryState
 from poller.core.orders import NewOrder, Order, OrderKey, State
+from poller.lookout import Summary
 from poller.ports import Delivery, HistoryEntry, Submitted
 
 
@@ -63,14 +64,24 @@ class Desk(Protocol):
     async def redeliver(self, event_id: str) -> Delivery:
         """Send a notice again. Raises NotAllowedError while it is under way."""
 
+    @property
+    def webhook(self) -> bool:
+        """Whether one is configured, so that a notice can be sent."""
+
+    async def summary(self) -> Summary:
+        """What a person needs to see at a glance."""
+
     async def next_notice(self, after: int, wait: float) -> None:
         """Return when a notice with an id above `after` may exist, or after `wait` seconds. May be cancelled."""
 
     def document(self, order: Order) -> dict[str, object]:
         """The order as its users read it."""
 
+    def reason(self, order: Order) -> str:
+        """Why the next query is when it is, or why there is none, in a word that stays the same."""
+
     def why(self, order: Order) -> str:
-        """Why the next query is when it is, or why there is none."""
+        """Its `reason`, in words for people."""
 
     def wall_at(self, due: float) -> datetime:
         """What the wall clock will show at a schedule time."""

@@ -101,8 +101,15 @@ def _check_site(request: web.Request, host_check: HostCheck | None) -> None:
     origin = headers.get("Origin")
     if origin is not None and origin.lower() != f"http://{host.lower()}":
         raise Problem(403, "requests from another site's page are refused; send no Origin header")
-    if headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+    if headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"} and not _follows_a_link(request):
         raise Problem(403, "requests from another site's page are refused (Sec-Fetch-Site)")
+
+
+def _follows_a_link(request: web.Request) -> bool:
+    """To the page itself, which holds no data and cannot be framed, another site may lead a person."""
+    return (
+        request.path == "/" and request.method in READING and request.headers.get("Sec-Fetch-Mode") == "navigate"
+    )
 
 
 def _check_content_type(request: web.Request) -> None:

@@ -108,6 +108,7 @@ class OrderHandlers:
             {
                 "history": [_history_document(entry) for entry in entries],
                 "next_poll_at": self._desk.document(order)["next_poll_at"],
+                "reason": self._desk.reason(order),
                 "why": self._desk.why(order),
             }
         )

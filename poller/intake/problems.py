@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from poller.core.orders import NotAllowedError
 from poller.intake.answers import encode
-from poller.ports import StoreUnavailableError, UnknownOrderError
+from poller.ports import StoreCorruptError, StoreUnavailableError, UnknownOrderError
 
 CONTENT_TYPE = "application/problem+json"
 ERRORS_MOST = 10  # how many wrong fields one answer names
@@ -80,6 +80,14 @@ def store_unavailable(error: StoreUnavailableError) -> Problem:
     return Problem(503, f"not on disk, try again: {error}", headers={"Retry-After": "1"})
 
 
+def store_corrupt(error: StoreCorruptError) -> Problem:
+    return Problem(503, f"the store is damaged and the daemon ends: {error}")
+
+
+def defect() -> Problem:
+    return Problem(500, "a defect of the daemon; its log has the traceback")
+
+
 def _of_aiohttp(error: web.HTTPException, request: web.Request) -> Problem:
     match error:
         case web.HTTPMethodNotAllowed():
@@ -110,6 +118,8 @@ def answer_errors() -> Middleware:
             problem = Problem(409, str(error))
         except StoreUnavailableError as error:
             problem = store_unavailable(error)
+        except StoreCorruptError as error:
+            problem = store_corrupt(error)  # the daemon ends by itself, and says so in its log
         except web.HTTPException as error:
             problem = _of_aiohttp(error, request)
         except web.RequestPayloadError:
@@ -120,7 +130,7 @@ def answer_errors() -> Middleware:
             log.exception("intake.defect", method=request.method, path=shown(request.path))
             if request.writer.output_size > 0:
                 raise ConnectionResetError("the answer had begun already") from None
-            problem = Problem(500, "a defect of the daemon; its log has the traceback")
+            problem = defect()
         else:
             return _closing_unread(request, response)
         return _closing_unread(request, problem.response())

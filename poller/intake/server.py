@@ -21,7 +21,9 @@ from poller.intake.guard import HostCheck, TokenCheck, guard
 from poller.intake.notify import NotifyHandler
 from poller.intake.openapi import OpenApiHandler
 from poller.intake.orders import OrderHandlers
+from poller.intake.page import PageHandler
 from poller.intake.problems import CONTENT_TYPE, Problem, answer_errors
+from poller.intake.summary import SummaryHandler
 
 BACKLOG = 128
 SOCKET_MODE = 0o660
@@ -151,6 +153,8 @@ def build(
             web.get("/v1/deliveries", deliveries.list_deliveries),
             web.post("/v1/deliveries/{event_id:[^/]+}/retry", deliveries.retry, expect_handler=_expect),
             web.get("/v1/events", EventHandler(desk, limits).stream, allow_head=False),
+            web.get("/v1/summary", SummaryHandler(desk).show),
+            web.get("/", PageHandler().show),
             web.get("/healthz", healthz),
             web.get("/readyz", readyz),
             web.get("/openapi.json", OpenApiHandler().show),

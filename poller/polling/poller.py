@@ -8,22 +8,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-import structlog
-
+from poller.bell import Bell
 from poller.core.cadence import Cadence
 from poller.core.orders import OrderKey, State, end, request_cancel
 from poller.core.outage import Outage
-from poller.ledger import Bell, Ledger
+from poller.ledger import Ledger
+from poller.liveness import Liveness
+from poller.metrics import Metrics
 from poller.polling.query import KEPT_S, STORE_RETRY_S, Asker
-from poller.polling.turns import Flight, Turns
-from poller.ports import Clock, Pending, Platform, Store, StoreUnavailableError, Throttle
+from poller.polling.turns import HELD_MAX, Flight, Turns
+from poller.ports import Clock, Pending, Platform, Progress, Store, StoreUnavailableError, Throttle
 from poller.timeline import Timeline
+from poller.trouble import StoreTrouble
 
-HELD_MAX = 10_000  # orders in memory that were claimed from the store
 FRESHEST = 2_000  # of a backlog, this many of the youngest are brought in with each refill
 CANCEL_WAIT_S = 2.0  # how long a cancellation waits for a query in the air before it answers
-
-log = structlog.get_logger()
 
 
 class Poller:
@@ -36,13 +35,19 @@ class Poller:
         ledger: Ledger,
         clock: Clock,
         timeline: Timeline,
+        liveness: Liveness,
+        trouble: StoreTrouble,
+        metrics: Metrics,
         cadence: Cadence,
         max_concurrency: int,
     ) -> None:
         self._store = store
+        self._platform = platform
         self._throttle = throttle
         self._ledger = ledger
         self._timeline = timeline
+        self._liveness = liveness
+        self._trouble = trouble
         self._turns = Turns(clock, timeline, max_concurrency)
         self._asker = Asker(
             store=store,
@@ -51,13 +56,15 @@ class Poller:
             clock=clock,
             timeline=timeline,
             turns=self._turns,
+            metrics=metrics,
             cadence=cadence,
         )
         self._barred: set[int] = set()  # being cancelled: not to be asked about
         self._claimed_until = float("-inf")
-        self._backlog = False
+        self._refill_at = float("-inf")  # not before: the store has just refused
+        self._backlog = False  # there is more in the store than there is room for
         self._bell = Bell()
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     @property
     def outage(self) -> Outage:
@@ -72,13 +79,17 @@ class Poller:
 
     def stop(self) -> None:
         """Start no more queries; `run` returns once those in the air have ended."""
-        self._stopping = True
+        self._stopping.set()
         self._bell.ring()
 
     def take_on(self, orders: Iterable[Pending]) -> None:
-        """Ask about orders that the caller holds, when they are due."""
+        """Ask about orders that the caller holds, when they are due. What memory is not for stays in the store."""
         for pending in orders:
-            self._turns.arrive(pending)
+            if len(self._turns) < HELD_MAX:
+                self._turns.arrive(pending)  # in an outage it is the next canary
+            else:
+                self._store.note(Progress(pending.id, None, pending.due, pending.errors, keep=False))
+                self._backlog = True
         self._bell.ring()
 
     async def ask_now(self, key: OrderKey) -> None:
@@ -92,7 +103,8 @@ class Poller:
             return  # its cancellation is being written down
         pending.due = self._timeline.schedule()
         self._turns.forget(pending.id)
-        self.take_on([pending])
+        self._turns.arrive(pending, urgent=True)
+        self._bell.ring()
 
     async def cancel(self, key: OrderKey) -> None:
         """End a pending order as cancelled. If its query is in the air, that is waited for: paid stays paid.
@@ -105,8 +117,12 @@ class Poller:
         if flight is None:
             await self._cancel_idle(pending)
             return
-        await self._ledger.change(key, lambda order, _: request_cancel(order))
-        flight.pending.cancelling = True
+        flight.pending.cancelling = True  # before the wait, since the query may end during it
+        try:
+            await self._ledger.change(key, lambda order, _: request_cancel(order))
+        except BaseException:
+            flight.pending.cancelling = False
+            raise
         try:
             async with asyncio.timeout(CANCEL_WAIT_S):
                 await flight.landed.wait()
@@ -126,47 +142,63 @@ class Poller:
     async def run(self) -> None:
         """Runs until `stop`, then until the last query has ended."""
         async with asyncio.TaskGroup() as group:
-            while not self._stopping:
+            while not self._stopping.is_set():
+                self._liveness.turn("poller")
                 pause = await self._refill_if_needed()
                 wait = self._turns.until_next()
                 if wait > 0:
                     await self._bell.wait(min(wait, pause))
                     continue
                 await self._throttle.acquire()
+                if self._stopping.is_set():
+                    break
                 flight = self._turns.take()
                 if flight is not None:
                     group.create_task(self._fly(flight))
 
     async def _fly(self, flight: Flight) -> None:
-        was_slow = flight.pending.timed_out
         try:
             await self._asker.fly(flight)
         finally:
-            self._turns.land(flight, was_slow=was_slow)
+            self._turns.land(flight)
             self._bell.ring()
+        if flight.again and flight.pending.state is not State.PENDING:
+            # It was final when this query went out, and may have been reopened since.
+            try:
+                await self.ask_now(flight.pending.key)
+            except StoreUnavailableError as error:
+                self._trouble.met(error, "asking about an order again")
 
     async def _refill_if_needed(self) -> float:
         """Bring in what is due soon; returns the seconds until this is to be looked at again."""
         now = self._timeline.schedule()
-        drained = len(self._turns) < HELD_MAX // 2
-        if drained if self._backlog else self._claimed_until - now < KEPT_S / 2:
+        is_low = len(self._turns) < HELD_MAX // 2
+        is_needed = is_low if self._backlog else self._claimed_until - now < KEPT_S / 2
+        if is_needed and now >= self._refill_at:
             try:
                 await self._refill(now + KEPT_S)
             except StoreUnavailableError as error:
-                log.error("store.unavailable", error=str(error), while_doing="looking for due orders")
-                return STORE_RETRY_S
-        return KEPT_S / 2
+                self._trouble.met(error, "looking for due orders")
+                self._refill_at = now + STORE_RETRY_S
+        return STORE_RETRY_S if is_needed else KEPT_S / 2
 
-    async def _refill(self, before: float) -> None:
+    async def _refill(self, by: float) -> None:
         room = max(HELD_MAX - len(self._turns), 1)
-        claimed = await self._store.claim(before, room)
+        claimed = await self._store.claim(by, room)
+        self._bring_in(claimed)
         self._backlog = len(claimed) == room
         if self._backlog:
-            claimed += await self._store.claim(before, FRESHEST, freshest=True)
-        self._claimed_until = before
+            self._bring_in(await self._store.claim(by, FRESHEST, freshest=True))
+        self._claimed_until = by
+
+    def _bring_in(self, claimed: Iterable[Pending]) -> None:
         for pending in claimed:
-            if self._turns.flight(pending.id) is None and pending.id not in self._barred:
+            if self._turns.flight(pending.id) is not None or pending.id in self._barred:
+                continue
+            if self._platform.knows(pending.key.park_uuid):
                 self._turns.put(pending)
+            else:
+                self._asker.put_off(pending)
 
     async def _cancel_idle(self, pending: Pending) -> None:
         self._barred.add(pending.id)

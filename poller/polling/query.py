@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 import structlog
@@ -10,9 +11,10 @@ from poller.core.cadence import Cadence
 from poller.core.decision import AskAgain, Decision, End, decide
 from poller.core.orders import Answer, Change, Order, State, contradict, end
 from poller.core.outage import Turn
-from poller.core.replies import Cause, Result, Settled, Unavailable, Unclear, error_of, reply_of
+from poller.core.replies import Cause, Result, Settled, Unavailable, Unclear, error_of
 from poller.ledger import Ledger
-from poller.polling.turns import Flight, Turns
+from poller.metrics import Metrics
+from poller.polling.turns import HELD_MAX, Flight, Turns
 from poller.ports import Clock, Pending, Platform, Progress, Store, StoreUnavailableError
 from poller.timeline import Timeline
 
@@ -32,6 +34,7 @@ class Asker:
         clock: Clock,
         timeline: Timeline,
         turns: Turns,
+        metrics: Metrics,
         cadence: Cadence,
     ) -> None:
         self.cadence = cadence
@@ -41,6 +44,7 @@ class Asker:
         self._clock = clock
         self._timeline = timeline
         self._turns = turns
+        self._metrics = metrics
 
     async def fly(self, flight: Flight) -> None:
         """Ask about one order and record what comes of it; the order is back in turns, or ended, or put off."""
@@ -50,18 +54,20 @@ class Asker:
         elif self._platform.knows(pending.key.park_uuid):
             await self._ask(flight)
         else:
-            self._put_off(pending)
+            self.put_off(pending)
 
-    def _put_off(self, pending: Pending) -> None:
+    def put_off(self, pending: Pending) -> None:
         """The lot is not configured any more: its orders stay pending and are not asked about."""
         due = self._timeline.schedule() + self.cadence.max_interval
         self._store.note(Progress(pending.id, None, due, pending.errors, keep=False))
 
     async def _ask(self, flight: Flight) -> None:
         pending = flight.pending
+        late = self._timeline.schedule() - pending.due
         started = self._clock.monotonic()
         result = await self._platform.query(pending.key)
         took = self._clock.monotonic() - started
+        self._metrics.queried(result, took, late)
         answer = _answer(result, self._clock.wall())
         pending.timed_out = isinstance(result, Unavailable) and result.cause is Cause.TIMEOUT
         self._observe(flight, result)
@@ -89,13 +95,13 @@ class Asker:
         if flight.again:
             return AskAgain(0.0, decision.errors)
         if isinstance(result, Unavailable) and self._turns.outage.is_open:
-            return AskAgain(self.cadence.gap(age, jitter), pending.errors)  # the platform's fault, not the order's
+            return AskAgain(0.0, pending.errors)  # the platform's fault, not the order's
         return decision
 
     def _ask_again(self, pending: Pending, answer: Answer, decision: AskAgain) -> None:
         pending.due = self._timeline.schedule() + decision.pause
         pending.errors = decision.errors
-        keep = decision.pause < KEPT_S
+        keep = decision.pause < KEPT_S and len(self._turns) < HELD_MAX // 2
         self._store.note(Progress(pending.id, answer, pending.due, pending.errors, keep))
         if keep:
             self._turns.put(pending)
@@ -108,9 +114,8 @@ class Asker:
 
         try:
             await self._ledger.change(pending.key, ending)
-        except StoreUnavailableError as error:
+        except StoreUnavailableError:
             # The platform will say the same again, and by then it may be possible to write it down.
-            log.error("store.unavailable", error=str(error), while_doing="recording an outcome", **_name(pending))
             pending.due = self._timeline.schedule() + STORE_RETRY_S
             self._turns.put(pending)
 
@@ -119,10 +124,8 @@ class Asker:
         self._store.note(Progress(pending.id, answer, None, 0, keep=False))
         if isinstance(result, Settled):
             paid = result.paid
-            try:
+            with suppress(StoreUnavailableError):  # the ledger has said so; asking once more tells it again
                 await self._ledger.change(pending.key, lambda order, at: contradict(order, paid, at))
-            except StoreUnavailableError as error:
-                log.error("store.unavailable", error=str(error), while_doing="comparing", **_name(pending))
 
     # What is said of it.
 
@@ -136,12 +139,13 @@ class Asker:
             jitter=self._clock.jitter(),
         )
         if turn is Turn.OPENED:
+            self._metrics.platform_down()
             log.warning("platform.down", cause=self._turns.outage.cause, orders=len(self._turns))
         elif turn is Turn.CLOSED:
             log.warning("platform.up", after_s=round(self._turns.outage.lasted, 1), orders=len(self._turns))
 
     def _log_polled(self, pending: Pending, result: Result, took: float, next_in: float | None) -> None:
-        reply = reply_of(result)
+        reply = result.reply
         fields = {
             "code": reply.code if reply else None,
             "status": reply.status if reply else None,
@@ -149,12 +153,13 @@ class Asker:
             "ms": round(took * 1000, 1),
             "next_in_s": None if next_in is None else round(next_in, 2),
         }
-        log.debug("order.polled", **_name(pending), error=error_of(result), **fields)
-        if isinstance(result, Unclear) and pending.errors == 0:  # the first in a row
+        log.debug("order.polled", **pending.key._asdict(), error=error_of(result), **fields)
+        if isinstance(result, Unclear) and not pending.unclear:  # the first in a row
             message, hint = (reply.message, reply.hint) if reply else (None, None)
             log.warning(
-                "order.unclear", **_name(pending), error=result.error, message=message, hint=hint, **fields
+                "order.unclear", **pending.key._asdict(), error=result.error, message=message, hint=hint, **fields
             )
+        pending.unclear = isinstance(result, Unclear)
 
 
 def _contradiction(order: Order, state: State, at: datetime) -> Change | None:
@@ -165,11 +170,7 @@ def _contradiction(order: Order, state: State, at: datetime) -> Change | None:
 
 
 def _answer(result: Result, at: datetime) -> Answer:
-    reply, error = reply_of(result), error_of(result)
+    reply, error = result.reply, error_of(result)
     if reply is None:
         return Answer(at, error=error)
     return Answer(at, reply.code, reply.message, reply.hint, reply.seqno, reply.status, error)
-
-
-def _name(pending: Pending) -> dict[str, str]:
-    return {"park_uuid": pending.key.park_uuid, "pay_partner": pending.key.pay_partner}

@@ -10,16 +10,20 @@ from poller.core.outage import YOUNG_AGE_S, Outage
 from poller.ports import Clock, Pending
 from poller.timeline import Timeline
 
+HELD_MAX = 10_000  # orders in memory; what is due soon beyond that stays in the store until there is room
+
 
 @dataclass(slots=True)
 class Flight:
     """A query in the air. `again` asks for another one as soon as this has ended.
 
-    `canary` says that it went out while the platform was known to be down.
+    `canary` says that it went out while the platform was known to be down, `slow` that the order's query before
+    this one timed out.
     """
 
     pending: Pending
     canary: bool
+    slow: bool
     again: bool = False
     landed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -33,7 +37,7 @@ class Turns:
         self._clock = clock
         self._timeline = timeline
         self._agenda: Agenda[Pending] = Agenda()
-        self._arrivals: dict[int, None] = {}  # taken on during an outage and not asked about yet, oldest first
+        self._arrivals: dict[int, bool] = {}  # came in during an outage, latest last; whether it is urgent
         self._slow: list[Pending] = []  # their last query timed out and no place for such is free
         self._slow_flights = 0
         self._flights: dict[int, Flight] = {}
@@ -53,11 +57,15 @@ class Turns:
         """Enter an order, or enter it anew with another due time."""
         self._agenda.put(pending.id, pending.due, pending.opened_run, pending)
 
-    def arrive(self, pending: Pending) -> None:
-        """Enter an order that has just been taken on: in an outage it is the next canary."""
+    def arrive(self, pending: Pending, *, urgent: bool = False) -> None:
+        """Enter an order that has just been taken on, or that somebody wants to know of now (`urgent`).
+
+        In an outage it is the next canary; an urgent one does not wait for the pause to end.
+        """
         self.put(pending)
         if self.outage.is_open:
-            self._arrivals[pending.id] = None
+            self._arrivals.pop(pending.id, None)
+            self._arrivals[pending.id] = urgent
 
     def forget(self, number: int) -> None:
         """Take an order out. One in the air stays in the air."""
@@ -80,15 +88,15 @@ class Turns:
         pending = self._canary() if self.outage.is_open else self._due()
         if pending is None:
             return None
-        flight = self._flights[pending.id] = Flight(pending, self.outage.is_open)
-        self._slow_flights += pending.timed_out
+        flight = self._flights[pending.id] = Flight(pending, self.outage.is_open, pending.timed_out)
+        self._slow_flights += flight.slow
         return flight
 
-    def land(self, flight: Flight, *, was_slow: bool) -> None:
-        """Note that a query has ended; `was_slow` says whether its order had timed out before it."""
+    def land(self, flight: Flight) -> None:
+        """Note that a query has ended."""
         del self._flights[flight.pending.id]
         flight.landed.set()
-        if was_slow:
+        if flight.slow:
             self._slow_flights -= 1
             while self._slow:
                 self.put(self._slow.pop())
@@ -111,9 +119,12 @@ class Turns:
             pending = self._agenda.remove(number)
             if pending is not None:
                 return pending
-        return self._agenda.pop_earliest()
+        # By turns the freshest, and whoever was asked longest ago: many that hang cannot hide one that does not.
+        freshest = self._agenda.pop(self._timeline.schedule()) if self.outage.canaries % 2 == 0 else None
+        return freshest or self._agenda.pop_earliest()
 
     def _canary_at(self) -> float:
         youngest = self._agenda.freshest()
         young = youngest is not None and self._timeline.run() - youngest < YOUNG_AGE_S
-        return self.outage.canary_at(young_waits=young)
+        urgent = any(self._arrivals.values())
+        return self.outage.canary_at(young_waits=young, urgent=urgent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -37,6 +37,8 @@ class Lot:
 class PyunPlatform:
     """The platform behind the port `Platform`. `lots` are by park_uuid, `timeout` is in seconds.
 
+    How many queries are in the air at once is the caller's to bound. `connected` is awaited when a new connection
+    has been made and before the query goes out on it: many may have waited for that, and are not to go at once.
     Build it anywhere; its first query opens the connections in the running loop, `close` ends them.
     """
 
@@ -46,13 +48,13 @@ class PyunPlatform:
         lots: Mapping[str, Lot],
         *,
         timeout: float,
-        max_concurrency: int,
+        connected: Callable[[], Awaitable[None]] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._url = str(URL(url))
         self._lots = dict(lots)
         self._timeout = total_timeout(timeout)
-        self._max_concurrency = max_concurrency
+        self._connected = connected
         self._ssl_context = ssl_context
         self._session: aiohttp.ClientSession | None = None
 
@@ -71,15 +73,16 @@ class PyunPlatform:
         if lot is None:
             return Unclear("the lot is not configured any more")
         if self._session is None:
-            self._session = open_session(self._max_concurrency, self._ssl_context)
-        url = URL(f"{self._url}?{query_string(key, lot)}", encoded=True)
+            self._session = open_session(self._ssl_context, self._connected)
+        params = _signed(key, lot)
+        url = URL(f"{self._url}?{_encoded(params)}", encoded=True)
         try:
             async with self._session.get(
                 url,
                 allow_redirects=False,
                 timeout=self._timeout,
             ) as response:
-                return await _result(response)
+                return await _result(response, hidden=(params[-1][1], lot.app_secret))
         except FAILURES as error:
             failure, text = failure_of(error)
             cause = _CAUSES.get(failure)
@@ -92,8 +95,8 @@ class PyunPlatform:
             await session.close()
 
 
-def query_string(key: OrderKey, lot: Lot) -> str:
-    """The signed parameters, each value percent-encoded to the byte, so that what arrives is what was signed."""
+def _signed(key: OrderKey, lot: Lot) -> list[tuple[str, str]]:
+    """The parameters of a query; `sign` is the last."""
     named = (
         ("park_uuid", key.park_uuid),
         ("pay_partner", key.pay_partner),
@@ -101,11 +104,15 @@ def query_string(key: OrderKey, lot: Lot) -> str:
         ("api_type", lot.api_type),
     )
     params = [(name, value) for name, value in named if value]
-    params.append(("sign", sign(params, lot.app_secret)))
+    return [*params, ("sign", sign(params, lot.app_secret))]
+
+
+def _encoded(params: Sequence[tuple[str, str]]) -> str:
+    """A query string, each value percent-encoded to the byte, so that what arrives is what was signed."""
     return "&".join(f"{name}={quote(value, safe='')}" for name, value in params)
 
 
-async def _result(response: aiohttp.ClientResponse) -> Result:
+async def _result(response: aiohttp.ClientResponse, hidden: Sequence[str]) -> Result:
     status, headers = response.status, response.headers
     retry_after, date = headers.get("Retry-After"), headers.get("Date")
     try:
@@ -114,4 +121,4 @@ async def _result(response: aiohttp.ClientResponse) -> Result:
         return without_reply(status, failure_of(error)[1], retry_after, date)
     if body is None:
         return without_reply(status, f"a body of more than {BODY_CAP} bytes", retry_after, date)
-    return parse(status, body, retry_after, date)
+    return parse(status, body, retry_after, date, hidden=hidden)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 from poller.core.replies import (
     Cause,
@@ -26,19 +27,28 @@ TEXT_CAP = 200  # characters kept of any text
 BUSY_CODES = frozenset({"503", "429"})
 BUSY_HTTP = frozenset({429, 502, 503, 504})
 LONGEST_INTEGER = 20  # digits; longer ones stay text, since nothing here counts that far
+SHORTEST_HIDDEN = 8  # characters; a secret as short as a word would blot out what a reply says
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
-def parse(http_status: int, body: bytes, retry_after: str | None, date: str | None = None) -> Result:
+def parse(
+    http_status: int,
+    body: bytes,
+    retry_after: str | None,
+    date: str | None = None,
+    *,
+    hidden: Sequence[str] = (),
+) -> Result:
     """Read one response. Never raises, whatever the bytes.
 
+    `hidden` is what no text of the result may repeat: the platform may echo the query with its `sign`.
     `retry_after` and `date` are the response headers of those names. The body goes before the HTTP status,
     since nowhere is said that the status line repeats `code`; but paid, failed and in progress are believed
     with HTTP 200 alone.
     """
     try:
         document = _one_object(body)
-        reply = _reply(document)
+        reply = _reply(document, hidden)
     except (ValueError, RecursionError):
         return without_reply(http_status, "not one JSON object with a code", retry_after, date)
     code = str(document["code"])
@@ -49,7 +59,7 @@ def parse(http_status: int, body: bytes, retry_after: str | None, date: str | No
         hint = f", {reply.hint}" if reply.hint else ""
         return Unavailable(Cause.BUSY, f"{said}{hint}", reply, _seconds(retry_after, date))
     if code == "1001":
-        return _standing(http_status, document, reply)
+        return _standing(http_status, document, reply, hidden)
     if code == "500":
         return Unclear("code 500: the platform could not process the query", reply)
     return Unclear(f"code {reply.code} is unknown", reply)
@@ -65,16 +75,16 @@ def without_reply(http_status: int, why: str, retry_after: str | None, date: str
     return Unclear(f"HTTP status {http_status}, {why}")
 
 
-def _standing(http_status: int, document: dict[str, object], reply: Reply) -> Result:
+def _standing(http_status: int, document: dict[str, object], reply: Reply, hidden: Sequence[str]) -> Result:
     """How the payment stands by a reply with code 1001."""
     if http_status != 200:
         return Unclear(f"HTTP status {http_status} with a body that says 1001 is not believed", reply)
     status = document.get("status")
     match str(status) if _is_text_or_integer(status) else None:
         case "1":
-            return Settled(paid=True, reply=reply, payment=_payment(document))
+            return Settled(paid=True, reply=reply, payment=_payment(document, hidden))
         case "-1":
-            return Settled(paid=False, reply=reply, payment=_payment(document))
+            return Settled(paid=False, reply=reply, payment=_payment(document, hidden))
         case "0":
             return InProgress(reply)
         case _:
@@ -89,24 +99,24 @@ def _one_object(body: bytes) -> dict[str, object]:
     return document
 
 
-def _reply(document: dict[str, object]) -> Reply:
+def _reply(document: dict[str, object], hidden: Sequence[str]) -> Reply:
     code = document.get("code")
     if not _is_text_or_integer(code):
         raise ValueError("no code")
     return Reply(
-        code=_text(code) or "",
-        message=_text(document.get("message")),
-        hint=_text(document.get("hint")),
-        seqno=_text(document.get("seqno")),
-        status=_text(document.get("status")),
+        code=_text(code, hidden) or "",
+        message=_text(document.get("message"), hidden),
+        hint=_text(document.get("hint"), hidden),
+        seqno=_text(document.get("seqno"), hidden),
+        status=_text(document.get("status"), hidden),
     )
 
 
-def _payment(document: dict[str, object]) -> Payment:
+def _payment(document: dict[str, object], hidden: Sequence[str]) -> Payment:
     return Payment(
-        serial=_text(document.get("pay_serial")),
-        origin=_text(document.get("pay_origin")),
-        origin_desc=_text(document.get("pay_origin_desc")),
+        serial=_text(document.get("pay_serial"), hidden),
+        origin=_text(document.get("pay_origin"), hidden),
+        origin_desc=_text(document.get("pay_origin_desc"), hidden),
     )
 
 
@@ -114,12 +124,20 @@ def _is_text_or_integer(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
 
 
-def _text(value: object) -> str | None:
+def _text(value: object, hidden: Sequence[str]) -> str | None:
     """Any value as a text for people: capped, on one line, fit for UTF-8. None where it says nothing."""
     if value is None or value == "":
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    for secret in hidden:
+        text = _without(secret, text)
     return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text[:TEXT_CAP])
+
+
+def _without(secret: str, text: str) -> str:
+    if len(secret) < SHORTEST_HIDDEN or secret.lower() not in text.lower():
+        return text
+    return re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
 
 
 def _seconds(retry_after: str | None, date: str | None) -> float | None:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from poller.core.delivery import DeliveryState
 from poller.core.documents import notice_body, order_document, same_json
 from poller.core.orders import Answer, NewOrder, NoticeType, Order, OrderKey, State, end, reopen
+from poller.daybook import Hour
+from poller.lookout import OutageSpan, Summary
 from poller.ports import (
     Accepted,
     Delivery,
@@ -22,6 +24,7 @@ from poller.ports import (
     Submitted,
     UnknownOrderError,
 )
+from poller.records import Group, Overview, Undelivered
 
 NOW = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
 
@@ -40,6 +43,8 @@ class DeskInMemory:
         self.broken = False
         self.ready = True
         self.waiting = asyncio.Event()  # somebody waits for an order or a notice
+        self.webhook = True
+        self.outage: OutageSpan | None = None
         self._news = asyncio.Condition()
 
     def _check(self) -> None:
@@ -154,6 +159,26 @@ class DeskInMemory:
             raise UnknownOrderError
         return replace(found, state=DeliveryState.PENDING, due=20.0)
 
+    async def summary(self) -> Summary:
+        self._check()
+        orders = list(reversed(self.taken.values()))
+        waiting = [order for order in orders if order.state is State.PENDING]
+        dead = [
+            Undelivered(one, self.taken[one.notice.key]) for one in self.notices if one.state is DeliveryState.DEAD
+        ]
+        nobody: Group[Order] = Group([], 0)
+        overview = Overview(
+            waiting=Group(waiting, len(waiting)),
+            undecided=nobody,
+            conflicting=nobody,
+            late=nobody,
+            undelivered=Group(dead, len(dead)),
+            results=[order for order in orders if order.state is not State.PENDING],
+        )
+        hours = [Hour(NOW - timedelta(hours=back), {State.PAID: 2}, 1.5, 1.0, 3.0) for back in range(23, -1, -1)]
+        outages = [self.outage] if self.outage else []
+        return Summary(NOW, None if self.outage else NOW, outages, overview, hours, complete=True)
+
     async def next_notice(self, after: int, wait: float) -> None:
         try:
             async with asyncio.timeout(wait), self._news:
@@ -165,6 +190,9 @@ class DeskInMemory:
     def document(self, order: Order) -> dict[str, object]:
         return order_document(order, self.wall_at(order.due) if order.due is not None else None)
 
+    def reason(self, order: Order) -> str:
+        return "in_progress"
+
     def why(self, order: Order) -> str:
         return f"the order is {order.state}"
 
@@ -175,4 +203,4 @@ class DeskInMemory:
         return {"status": "ok"}
 
     def readiness(self) -> tuple[bool, dict[str, object]]:
-        return self.ready, {"status": "ok" if self.ready else "unready"}
+        return self.ready, {"status": "ok" if self.ready else "unready", "store": {"status": "ok"}}

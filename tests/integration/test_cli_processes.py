@@ -1,77 +1,25 @@
-"""`poller run`, `check` and `simulate` as they are typed: exit codes, signals, lines."""
+"""`poller run` and `simulate` as they are typed: exit codes, signals, lines."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import re
 import signal
 import sqlite3
 import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
-from poller.simulator import SimulatedPlatform
-
-PARK = "49f0cc52-e8c7-41e3-b54d-af666b8cc11a"
-SECRET = "s3cr3t-of-the-lot"
-
-Start = Callable[..., Coroutine[Any, Any, Process]]
-
-
-def configure(folder: Path, *, url: str = "http://127.0.0.1:1/p", listen: str = "", more: str = "") -> Path:
-    (folder / "park-1.secret").write_text(SECRET)
-    (folder / "park-1.secret").chmod(0o600)
-    path = folder / "poller.toml"
-    path.write_text(
-        f'[platform]\nurl = "{url}"\n[[parks]]\npark_uuid = "{PARK}"\napp_secret_file = "park-1.secret"\n'
-        f"[polling]\ninitial_delay_seconds = 0\n"
-        f'[intake]\nlisten = "{listen or f"unix:{folder}/poller.sock"}"\n{more}'
-    )
-    return path
+from tests.integration.command_processes import PARK, Start, configure, event, finished, starting
 
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Starts `poller` with these words; what still runs at the end of a test is killed."""
-    started: list[Process] = []
-
-    async def begin(*words: str | Path) -> Process:
-        environ = {name: value for name, value in os.environ.items() if name != "STATE_DIRECTORY"}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "poller", *map(str, words), stdout=PIPE, stderr=PIPE, env=environ
-        )
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def finished(process: Process) -> tuple[int, str, str]:
-    output, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode(), errors.decode()
-
-
-async def event(process: Process, name: str) -> dict[str, Any]:
-    """The next log line of that name; every line before it must be JSON, too."""
-    assert process.stdout is not None
-    while line := await process.stdout.readline():
-        record: dict[str, Any] = json.loads(line)
-        if record["event"] == name:
-            return record
-    raise AssertionError(f"the log ended without {name}: {await finished(process)}")
+    async with starting() as begin:
+        yield begin
 
 
 async def test_a_wrong_configuration_exits_78_naming_every_fault(start: Start, tmp_path: Path) -> None:
@@ -155,63 +103,6 @@ async def test_sighup_keeps_the_old_configuration_where_the_new_one_is_wrong(sta
     await event(process, "config.reloaded")
 
 
-@asynccontextmanager
-async def simulated() -> AsyncIterator[SimulatedPlatform]:
-    async with SimulatedPlatform({PARK: SECRET}) as platform:
-        yield platform
-
-
-async def test_check_reports_each_thing_in_a_line_and_shows_a_real_reply(start: Start, tmp_path: Path) -> None:
-    async with simulated() as platform:
-        path = configure(tmp_path, url=platform.url)
-        code, output, errors = await finished(await start("check", "--config", path, "--query", "settle-0s-1"))
-    assert (code, errors) == (0, "")
-    lines = output.splitlines()
-    assert all(line.startswith("ok  ") for line in lines)
-    assert [line.split()[1] for line in lines] == [
-        "configuration",
-        "secrets",
-        "store",
-        "platform",
-        "daemon",
-        "webhook",
-        "query",
-    ]
-    assert "settle-0s-1: paid (code 1001" in lines[-1]
-    assert not (tmp_path / "poller.db").exists()
-
-
-async def test_check_sees_the_running_daemon_and_does_not_disturb_it(start: Start, tmp_path: Path) -> None:
-    async with simulated() as platform:
-        path = configure(tmp_path, url=platform.url)
-        process = await start("run", "--config", path)
-        pid = (await event(process, "daemon.started"))["pid"]
-        code, output, _ = await finished(await start("check", "--config", path, "--json"))
-    findings = {line["what"]: line for line in map(json.loads, output.splitlines())}
-    assert code == 0
-    assert f"pid {pid}" in findings["store"]["found"]
-    assert findings["daemon"]["found"] == f"answers on unix:{tmp_path}/poller.sock"
-
-
-async def test_check_says_what_fails_and_what_to_do(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "poller.db").write_text("not a store")
-    (tmp_path / "webhook.secret").write_text("whsec_c2VjcmV0LW9mLXRoZS1sb3Q=")
-    (tmp_path / "webhook.secret").chmod(0o600)
-    webhook = '[webhook]\nurl = "http://127.0.0.1:1/"\nsecret_file = "webhook.secret"\n'
-    code, output, _ = await finished(await start("check", "--config", configure(tmp_path, more=webhook)))
-    assert code == 1
-    failed = {line.split()[1]: line for line in output.splitlines() if line.startswith("FAIL")}
-    assert failed.keys() == {"store", "platform", "webhook"}
-    assert "127.0.0.1:1 cannot be reached: Connection refused; check that it runs" in failed["webhook"]
-    assert "restore a backup" in failed["store"]
-
-
-async def test_check_of_a_wrong_configuration_exits_78(start: Start, tmp_path: Path) -> None:
-    code, output, _ = await finished(await start("check", "--config", configure(tmp_path, more="[oops]\n")))
-    assert code == 78
-    assert output.startswith("FAIL  configuration")
-
-
 async def test_simulate_prints_where_it_is_and_at_the_end_what_it_saw(start: Start, unused_tcp_port: int) -> None:
     process = await start("simulate", "--listen", f"127.0.0.1:{unused_tcp_port}")
     assert process.stdout is not None
@@ -232,3 +123,19 @@ async def test_simulate_on_a_taken_port_exits_1(start: Start, unused_tcp_port: i
         code, _, errors = await finished(await start("simulate", "--listen", f"127.0.0.1:{unused_tcp_port}"))
     assert code == 1
     assert errors.startswith(f"poller: cannot listen on 127.0.0.1:{unused_tcp_port}: ")
+
+
+@pytest.mark.parametrize("words", [("run",), ("list", "--json"), ("show", "1", "--json"), ("watch", "--json")])
+async def test_what_is_not_for_a_terminal_does_without_rich(tmp_path: Path, words: tuple[str, ...]) -> None:
+    program = (
+        "import sys\n"
+        "from poller.cli import main\n"
+        "try:\n"
+        f"    main({[*words, '--config', f'{tmp_path}/none.toml']!r}, standalone_mode=False)\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__)\n"
+        "print([name for name in sys.modules if name.partition('.')[0] == 'rich'])"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert output.decode() == "NeedsAPerson\n[]\n"

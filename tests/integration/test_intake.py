@@ -18,6 +18,7 @@ from poller.core.delivery import DeliveryState
 from poller.core.orders import NoticeType, OrderKey, State
 from poller.intake import Limits
 from poller.intake.guard import TokenCheck
+from poller.intake.metrics import metrics_page
 from poller.intake.server import build
 from tests.integration.desk_in_memory import DeskInMemory
 
@@ -219,6 +220,7 @@ async def test_a_history_says_what_was_answered_and_what_comes_next(client: Clie
             }
         ],
         "next_poll_at": "2026-11-02T08:00:01.000Z",
+        "reason": "in_progress",
         "why": "the order is pending",
     }
 
@@ -303,19 +305,24 @@ async def test_a_defect_is_500_without_a_word_of_its_inside(client: Client, desk
 async def test_health_and_readiness_are_told_apart(client: Client, desk: DeskInMemory) -> None:
     desk.ready = False
     assert await client.get("/healthz") == {"status": "ok"}
-    assert (await client("GET", "/readyz"))[:2] == (503, {"status": "unready"})
+    status, state, _ = await client("GET", "/readyz")
+    assert (status, state["status"]) == (503, "unready")
 
 
 async def test_every_route_is_described_and_every_description_has_its_route(client: Client) -> None:
     document = await client.get("/openapi.json")
     described = {(path, method.upper()) for path, item in document["paths"].items() for method in item}
-    app = build(DeskInMemory(), Limits(), TokenCheck(None), None)
+    app = build(DeskInMemory(), Limits(), TokenCheck(None), None, [metrics_page(_nothing, "text/plain")])
     routed = {
         (route.resource.canonical, route.method)
         for route in app.router.routes()
         if isinstance(route.resource, web.Resource) and route.method != "HEAD"
     }
     assert described == routed
+
+
+async def _nothing() -> bytes:
+    return b""
 
 
 async def test_orders_and_deliveries_have_the_keys_that_are_described(client: Client, desk: DeskInMemory) -> None:

@@ -181,12 +181,12 @@ async def test_writes_take_json_alone() -> None:
 
 async def test_a_body_beyond_the_limit_is_413_however_it_is_sent() -> None:
     async def chunks() -> AsyncIterator[bytes]:
-        for _ in range(5):
+        for _ in range(11):
             yield b" " * 1024 * 1024
 
     headers = {"Content-Type": "application/json"}
     async with opened() as door:
-        assert await status(door, "POST", "/v1/orders", headers, io.BytesIO(b" " * (4 * 1024 * 1024 + 1))) == 413
+        assert await status(door, "POST", "/v1/orders", headers, io.BytesIO(b" " * (10 * 1024 * 1024 + 1))) == 413
         assert await status(door, "POST", "/v1/orders", headers, chunks()) == 413
         assert await status(door, "POST", "/v1/orders", headers, io.BytesIO(ORDER + b" " * 4_000_000)) == 201
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from poller.core.orders import OrderKey
-from poller.core.replies import Cause, Rejected, Reply, Result, Settled, Unavailable, Unclear, error_of, reply_of
+from poller.core.replies import Cause, Rejected, Reply, Result, Settled, Unavailable, Unclear, error_of
 from poller.core.signing import sign
 from poller.pyun import Lot, PyunPlatform
 
@@ -88,7 +88,7 @@ async def serving(answer: Answer) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def asking(url: str, timeout: float = 10.0) -> AsyncIterator[PyunPlatform]:
-    platform = PyunPlatform(url, {"lot": Lot(SECRET, "op 1")}, timeout=timeout, max_concurrency=4)
+    platform = PyunPlatform(url, {"lot": Lot(SECRET, "op 1")}, timeout=timeout)
     try:
         yield platform
     finally:
@@ -341,7 +341,7 @@ async def test_a_body_that_is_broken_off_or_garbled_is_not_known_yet_though_what
 
     result = await result_of(answer, SHORT_S)
     assert error_of(result)
-    assert reply_of(result) is None
+    assert result.reply is None
 
 
 async def test_a_reset_within_the_body_of_a_busy_gateway_leaves_its_status_standing() -> None:

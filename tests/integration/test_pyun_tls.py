@@ -86,9 +86,7 @@ async def serving(context: ssl.SSLContext, seen: list[bytes]) -> AsyncIterator[s
 
 
 async def query(url: str, context: ssl.SSLContext | None) -> object:
-    platform = PyunPlatform(
-        url, {"lot": Lot("planted-secret")}, timeout=10.0, max_concurrency=1, ssl_context=context
-    )
+    platform = PyunPlatform(url, {"lot": Lot("planted-secret")}, timeout=10.0, ssl_context=context)
     try:
         return await platform.query(KEY)
     finally:

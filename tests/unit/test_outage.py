@@ -2,7 +2,7 @@
 
 import pytest
 
-from poller.core.outage import CAP_S, FIRST_PAUSE_S, JITTER, OPENING_ANSWERS, YOUNG_CAP_S, Outage, Turn
+from poller.core.outage import CAP_S, FIRST_PAUSE_S, JITTER, OPENING_ANSWERS, YOUNG_CAP_S, Outage, PastOutage, Turn
 from poller.core.replies import Cause, InProgress, Rejected, Reply, Result, Settled, Unavailable, Unclear
 
 AWAY = Unavailable(Cause.UNREACHABLE, "no connection")
@@ -139,3 +139,11 @@ def test_a_second_outage_begins_with_short_pauses_again() -> None:
     assert observe(outage, 1, 2, 3, 4, 5, now=600.0)[-1] is Turn.OPENED
     assert outage.since == 600.0
     assert outage.canary_at(young_waits=False) == 600.0 + FIRST_PAUSE_S
+
+
+def test_past_outages_are_remembered_with_what_they_were() -> None:
+    outage = opened(now=10.0)
+    observe(outage, 9, result=Unavailable(Cause.TLS, "the certificate has expired"), now=20.0, canary=True)
+    assert list(outage.past) == []
+    observe(outage, 9, result=USABLE[0], now=70.0, canary=True)
+    assert list(outage.past) == [PastOutage(10.0, 70.0, Cause.TLS, "the certificate has expired")]

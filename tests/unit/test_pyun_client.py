@@ -28,7 +28,7 @@ WHERE = ConnectionKey("platform.example", 443, True, True, None, None, None)
 @pytest.fixture
 async def platform() -> AsyncIterator[PyunPlatform]:
     lots = {KEY.park_uuid: Lot(SECRET), "full": Lot(SECRET, "op1234567723122", "api-debug")}
-    platform = PyunPlatform(ENDPOINT, lots, timeout=1.0, max_concurrency=4)
+    platform = PyunPlatform(ENDPOINT, lots, timeout=1.0)
     yield platform
     await platform.close()
 
@@ -120,14 +120,14 @@ async def test_lots_can_be_replaced_while_it_runs(platform: PyunPlatform, web: a
 
 
 async def test_closing_it_unused_or_twice_is_harmless() -> None:
-    platform = PyunPlatform(ENDPOINT, {}, timeout=1.0, max_concurrency=1)
+    platform = PyunPlatform(ENDPOINT, {}, timeout=1.0)
     await platform.close()
     await platform.close()
 
 
 def test_a_secret_is_in_no_repr() -> None:
     lot = Lot(SECRET, "op1234567723122")
-    platform = PyunPlatform(ENDPOINT, {"full": lot}, timeout=1.0, max_concurrency=1)
+    platform = PyunPlatform(ENDPOINT, {"full": lot}, timeout=1.0)
     assert SECRET not in repr(lot) + repr(platform)
     assert "op1234567723122" in repr(lot)
 

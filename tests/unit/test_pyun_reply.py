@@ -21,7 +21,6 @@ from poller.core.replies import (
     Unavailable,
     Unclear,
     is_usable,
-    reply_of,
 )
 from poller.pyun import parse
 
@@ -242,7 +241,7 @@ def test_texts_are_capped_and_fit_for_a_line_of_a_log() -> None:
     result = reply(
         code="x\n" * 200, message="a" * 10_000, hint="a\x1b[2J\nb\u202e\ud800\u2028c", seqno="", status=[1]
     )
-    assert reply_of(result) == Reply(
+    assert result.reply == Reply(
         code="x\ufffd" * 100, message="a" * 200, hint="a\ufffd[2J\ufffdb\ufffd\ufffd\ufffdc", status="[1]"
     )
 
@@ -326,7 +325,7 @@ def test_no_bytes_and_no_headers_raise_and_every_text_is_short_and_fit_for_utf_8
     body: bytes, http_status: int, retry_after: str | None, date: str | None
 ) -> None:
     result = parse(http_status, body, retry_after, date)
-    said = reply_of(result)
+    said = result.reply
     texts = [said.code, said.message, said.hint, said.seqno, said.status] if said else []
     for text in texts:
         assert text is None or (len(text) <= 200 and text.encode().decode() == text)

@@ -74,7 +74,7 @@ def test_an_absence_ages_nothing_and_makes_due_what_fell_due_meanwhile() -> None
         NOON - timedelta(seconds=1),
         NOON - timedelta(days=1),
         EPOCH,
-        NOON + timedelta(days=1),
+        NOON + timedelta(days=31),
         NOON.replace(year=2099),
     ],
 )

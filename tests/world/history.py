@@ -10,6 +10,7 @@ from contextlib import suppress
 import structlog
 
 from poller.core.cadence import Cadence
+from poller.core.delivery import DeliveryState
 from poller.core.orders import NewOrder, NotAllowedError, OrderKey, State
 from poller.desk import Desk
 from poller.engine import Engine, Settings
@@ -22,14 +23,15 @@ from tests.world.truth import PARK, Plan, Record, draw
 CADENCE = Cadence(
     initial_delay=0.5,
     min_interval=1.0,
-    age_fraction=0.1,
+    age_fraction=0.2,
     max_interval=60.0,
     undecided_after=45.0,
-    give_up_after=600.0,
+    give_up_after=240.0,
 )
 GIVE_UP_DELIVERY_S = 7200.0
 GATE_RETRY_S = 2.0  # an order that was not acknowledged is handed in again
-SETTLED_AFTER_S = 1500.0  # of quiet after the plan and the last start, so that everything can end
+SETTLED_AFTER_S = 900.0  # at most, after the plan and the last start, so that everything can end
+LOOK_EVERY_S = 20.0
 
 
 class History:
@@ -94,7 +96,7 @@ class History:
                 running = group.create_task(engine.run(stop, _nothing))
                 gate = group.create_task(self._hand_in(engine.desk))
                 operators = group.create_task(self._operate(engine.desk))
-                again = await self._until_stop()
+                again = await self._until_stop(engine.desk)
                 if not again:
                     await self._look(engine.desk)
                 stop.set()
@@ -106,13 +108,19 @@ class History:
                 await store.close()
         return again
 
-    async def _until_stop(self) -> bool:
+    async def _until_stop(self, desk: Desk) -> bool:
         loop = asyncio.get_running_loop()
         ends = max(self.plan.lasts, loop.time()) + SETTLED_AFTER_S
         if self._stops and self._stops[0] < ends:
             await asyncio.sleep(max(self._stops.pop(0) - loop.time(), 0.0))
             return True
-        await asyncio.sleep(max(ends - loop.time(), 0.0))
+        await asyncio.sleep(max(self.plan.lasts - loop.time(), 0.0))
+        while loop.time() < ends:
+            await asyncio.sleep(LOOK_EVERY_S)
+            with suppress(StoreUnavailableError):
+                pending = await desk.orders(State.PENDING, None, 1, None)
+                if not (self._waiting or pending or await desk.deliveries(DeliveryState.PENDING, None, 1)):
+                    break
         return False
 
     async def _hand_in(self, desk: Desk) -> None:

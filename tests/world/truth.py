@@ -103,7 +103,7 @@ def draw(seed: int) -> Plan:
     dice = random.Random(seed)
     orders = dice.randint(1, 5)
     calm = dice.random() < 0.3
-    lasts = dice.choice([30.0, 120.0, 400.0, 1500.0])
+    lasts = dice.choice([20.0, 60.0, 120.0, 300.0])
     keys = [OrderKey(PARK, f"order-{seed}-{count}") for count in range(orders)]
     arrivals = {key: dice.uniform(0.0, lasts * 0.3) for key in keys}
     fates = {}
