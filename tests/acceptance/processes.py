@@ -31,7 +31,7 @@ def free_port() -> int:
 
 @dataclass(slots=True)
 class Process:
-    """A running `python -m poller …`; its stdout is read line by line, its stderr kept."""
+    """A running process; its stdout is read line by line, its stderr kept."""
 
     process: asyncio.subprocess.Process
     lines: list[str] = field(default_factory=list)
@@ -41,15 +41,19 @@ class Process:
 
     @classmethod
     async def start(cls, *words: str, env: Mapping[str, str] | None = None) -> Process:
+        """`python -m poller WORDS`."""
+        return await cls.launch(sys.executable, "-m", "poller", *words, env=env)
+
+    @classmethod
+    async def launch(cls, *command: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Process:
+        """Any program."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "poller",
-            *words,
+            *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=env,
+            cwd=cwd,
             limit=1 << 20,
         )
         self = cls(process)

@@ -136,6 +136,16 @@ async def test_two_daemons_on_one_store_the_second_names_the_first(tmp_path: Pat
             assert "Traceback" not in "".join(second.stderr)
 
 
+async def test_a_daemon_that_waits_for_the_store_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    async with platform_of(Settles(AfterSeconds(1))) as platform:
+        site = Site.make(tmp_path / "site", platform.url, None)
+        async with site.running():
+            second = await Process.start("run", "--config", str(site.config))
+            await second.logged("store.waiting")
+            second.signal(signal.SIGTERM)
+            assert await second.end() == 0
+
+
 async def test_a_taken_port_is_told_in_one_line(tmp_path: Path) -> None:
     async with platform_of(Settles(AfterSeconds(1))) as platform:
         site = Site.make(tmp_path / "one", platform.url, None)
