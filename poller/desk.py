@@ -88,10 +88,10 @@ class Desk:
             raise
         self._trouble.over()
         accepted = [answer for answer in answers if isinstance(answer, Accepted)]
+        self._poller.take_on(answer.pending for answer in accepted)
         for answer in accepted:
             log.info("order.accepted", **answer.order.key._asdict(), metadata=answer.order.metadata)
         self._metrics.accepted(len(accepted))
-        self._poller.take_on(answer.pending for answer in accepted)
         return answers
 
     async def order(self, key: OrderKey) -> Order:

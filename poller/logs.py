@@ -44,7 +44,7 @@ def configure(level: str, style: str, *, stream_is_terminal: bool, journal: bool
     renderer: Processor = Console(colors=stream_is_terminal) if console else JsonLines(journal=journal)
     structlog.configure(
         processors=[_stamp, _flatten_exception, _make_plain, renderer],
-        logger_factory=structlog.BytesLoggerFactory(),
+        logger_factory=lambda *_: Output(),
         cache_logger_on_first_use=False,  # `set_level` reaches every logger
     )
     set_level(level)
@@ -81,6 +81,20 @@ class Libraries(logging.Handler):
             message=_scrubbed(record.getMessage()),
             exc_info=record.exc_info or None,
         )
+
+
+class Output:
+    """Writes a line to stdout in one go. One that cannot be written is dropped: orders matter more than that."""
+
+    def msg(self, line: bytes) -> None:
+        """Write one line, without its newline."""
+        try:
+            sys.stdout.buffer.write(line + b"\n")
+            sys.stdout.buffer.flush()
+        except (OSError, ValueError):
+            return
+
+    log = debug = info = warning = error = critical = exception = msg
 
 
 class JsonLines:

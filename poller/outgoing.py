@@ -14,7 +14,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import aiohttp
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.tracing import Trace
 
 from poller import __version__
 
@@ -39,6 +42,21 @@ class Failure(enum.Enum):
     GARBLED = enum.auto()
 
 
+class CleanConnector(aiohttp.TCPConnector):
+    """Uses no kept connection on which something came in while nothing had been asked.
+
+    aiohttp would take an unsolicited response for the answer to the next request, and each answer after it for
+    the answer to the one before: another order's "paid" (aio-libs/aiohttp#13656).
+    """
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+        return None
+
+
 def open_session(
     ssl_context: ssl.SSLContext | None = None, connected: Callable[[], Awaitable[None]] | None = None
 ) -> aiohttp.ClientSession:
@@ -54,7 +72,7 @@ def open_session(
 
     tracing.on_connection_create_end.append(on_connection)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context or True),
+        connector=CleanConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context or True),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": f"poller/{__version__}", "Accept-Encoding": "identity"},
         auto_decompress=False,

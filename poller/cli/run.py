@@ -7,6 +7,8 @@ import errno
 import os
 import signal
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -32,6 +34,7 @@ def run(path: Path) -> None:
 
     SIGTERM and SIGINT drain it, a second one ends it at once; SIGHUP reads the configuration again.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is somebody to read the configuration again
     try:
         config = load(path, os.environ)
     except ConfigError as error:
@@ -68,6 +71,16 @@ async def _serve(config: Config, started: list[object]) -> None:
         hangup=hangup,
         ready=started.append,
     )
+    _leave_look_ups()
+
+
+def _leave_look_ups() -> None:
+    """End a drained process whose look-ups of names hang: their threads cannot be interrupted."""
+    if any(thread.name.startswith("asyncio_") for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(0)
 
 
 def _ending(error: Exception, config: Config, started: bool) -> Failed:

@@ -53,7 +53,7 @@ class EventHandler:
         """The id of the notice after which to start, and what to say of it."""
         comment = "from now on"
         if last_event_id:
-            last = await self._desk.delivery(last_event_id)
+            last = await self._desk.delivery(last_event_id) if last_event_id.isprintable() else None
             if last is not None:
                 return last.notice.id, "resumed"
             comment = "unknown Last-Event-ID, from now on"

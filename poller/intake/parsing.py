@@ -240,6 +240,6 @@ def parse_callback(document: object) -> tuple[str | None, str]:
     if wrong or not isinstance(number, str):
         raise wrong_fields([FieldError("#/parking_order", f"parking_order {wrong}")])
     park_uuid = document.get("park_uuid")
-    if park_uuid is not None and not isinstance(park_uuid, str):
-        raise wrong_fields([FieldError("#/park_uuid", "park_uuid must be a string")])
+    if park_uuid is not None and (not isinstance(park_uuid, str) or _SURROGATE.search(park_uuid)):
+        raise wrong_fields([FieldError("#/park_uuid", "park_uuid must be a string of valid Unicode")])
     return park_uuid or None, number

@@ -21,6 +21,7 @@ from poller.ports import Clock, Pending, Platform, Progress, Store, StoreUnavail
 from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
 
+FAIR = 50  # of a backlog, this many of the longest overdue are brought in now and then, room or not
 FRESHEST = 2_000  # of a backlog, this many of the youngest are brought in with each refill
 CANCEL_WAIT_S = 2.0  # how long a cancellation waits for a query in the air before it answers
 
@@ -172,8 +173,8 @@ class Poller:
     async def _refill_if_needed(self) -> float:
         """Bring in what is due soon; returns the seconds until this is to be looked at again."""
         now = self._timeline.schedule()
-        is_low = len(self._turns) < HELD_MAX // 2
-        is_needed = is_low if self._backlog else self._claimed_until - now < KEPT_S / 2
+        is_low = self._backlog and len(self._turns) < HELD_MAX // 2
+        is_needed = is_low or self._claimed_until - now < KEPT_S / 2
         if is_needed and now >= self._refill_at:
             try:
                 await self._refill(now + KEPT_S)
@@ -183,7 +184,7 @@ class Poller:
         return STORE_RETRY_S if is_needed else KEPT_S / 2
 
     async def _refill(self, by: float) -> None:
-        room = max(HELD_MAX - len(self._turns), 1)
+        room = max(HELD_MAX - len(self._turns), FAIR)
         claimed = await self._store.claim(by, room)
         self._bring_in(claimed)
         self._backlog = len(claimed) == room

@@ -19,6 +19,7 @@ from poller.ports import Clock, Pending, Platform, Progress, Store, StoreUnavail
 from poller.timeline import Timeline
 
 STORE_RETRY_S = 2.0
+UNKNOWN_LOT_S = 60.0  # within this an order is asked about once its lot is configured again
 KEPT_S = 30.0  # an order due within this stays in memory
 
 log = structlog.get_logger()
@@ -58,7 +59,7 @@ class Asker:
 
     def put_off(self, pending: Pending) -> None:
         """The lot is not configured any more: its orders stay pending and are not asked about."""
-        due = self._timeline.schedule() + self.cadence.max_interval
+        due = self._timeline.schedule() + UNKNOWN_LOT_S
         self._store.note(Progress(pending.id, None, due, pending.errors, keep=False))
 
     async def _ask(self, flight: Flight) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from poller.ports import HistoryEntry, Progress
 from poller.stores.sqlite.journal import Journal
 
+MOST_RUNS = 200  # of an order that are kept while the store cannot be written; older ones are let go
+
 
 @dataclass(slots=True)
 class Noted:
@@ -42,6 +44,7 @@ class Noted:
                 self.runs[-1] = joined(self.runs[-1], run)
             else:
                 self.runs.append(run)
+        del self.runs[:-MOST_RUNS]
 
 
 def joined(older: HistoryEntry, newer: HistoryEntry) -> HistoryEntry:
