@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from poller.core.orders import State
 from poller.ports import Clock
-from poller.records import Ended, Ending, Records
+from poller.ports.records import Ended, Ending, Records
 from poller.timeline import Timeline
 
 HOURS = 24

@@ -10,7 +10,7 @@ from poller.core.outage import Outage
 from poller.core.replies import Cause
 from poller.daybook import DAY_S, Daybook, Hour
 from poller.ports import Clock
-from poller.records import Overview, Records, Since
+from poller.ports.records import Overview, Records, Since
 from poller.timeline import Timeline
 
 SHOWN = 30  # of each kind

@@ -12,7 +12,7 @@ from poller.intake.answers import answer
 from poller.intake.deliveries import delivery_document
 from poller.intake.desk_port import Desk
 from poller.lookout import OutageSpan, Summary
-from poller.records import COUNTED, Group, Undelivered
+from poller.ports.records import COUNTED, Group, Undelivered
 
 
 class SummaryHandler:

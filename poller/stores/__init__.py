@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from poller.ports import Stamp, Store
-from poller.records import Records
+from poller.ports.records import Records
 from poller.stores.sqlite import SqliteStore
 from poller.stores.sqlite.backup import copy_to
 

@@ -24,7 +24,7 @@ from poller.ports import (
     Submitted,
     UnknownOrderError,
 )
-from poller.records import Group, Overview, Undelivered
+from poller.ports.records import Group, Overview, Undelivered
 
 NOW = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""What every engine tells people of many orders at once (`poller.records`)."""
+"""What every engine tells people of many orders at once (`poller.ports.records`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from poller.core.documents import notice_body
 from poller.core.orders import Change, NoticeType, Order, State, contradict, end, mark_undecided, reopen
 from poller.core.replies import Payment
 from poller.ports import Attempt, Making
-from poller.records import COUNTED, Ended, Ending, Group, Overview, Since
+from poller.ports.records import COUNTED, Ended, Ending, Group, Overview, Since
 from poller.stores import KeptStore
 from tests.integration.store_engines import AT, ENGINES, key, reopening, take_on
 

@@ -24,7 +24,7 @@ from poller.ports import (
     StoreTooNewError,
     StoreUnavailableError,
 )
-from poller.records import Ending, Since
+from poller.ports.records import Ending, Since
 from poller.stores import open_store, sqlite_path
 from poller.stores.sqlite import SqliteStore
 from tests.integration.store_engines import ALL, AT, LOT, give_back, key, making, names, paid, take_on

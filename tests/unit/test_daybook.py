@@ -9,7 +9,7 @@ import pytest
 from poller.core.orders import State
 from poller.daybook import HOURS, PAGE, PAGES, Daybook
 from poller.ports import Clock, Stamp
-from poller.records import Ended, Ending, Overview, Since
+from poller.ports.records import Ended, Ending, Overview, Since
 from poller.timeline import Timeline
 
 NOW = datetime(2026, 11, 2, 9, 42, tzinfo=UTC)

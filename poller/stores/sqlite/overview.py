@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from poller.core.orders import Order, State
-from poller.records import COUNTED, Ended, Ending, Group, Overview, Since, Undelivered
+from poller.ports.records import COUNTED, Ended, Ending, Group, Overview, Since, Undelivered
 from poller.stores.sqlite import deliveries, orders
 from poller.stores.sqlite.rows import from_ms, to_ms
 

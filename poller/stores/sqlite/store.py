@@ -27,7 +27,7 @@ from poller.ports import (
     StoreUnavailableError,
     Submitted,
 )
-from poller.records import Ended, Ending, Overview, Since
+from poller.ports.records import Ended, Ending, Overview, Since
 from poller.stores.sqlite import deliveries as outbox
 from poller.stores.sqlite import opening, pruning, schedule, transition
 from poller.stores.sqlite import orders as ledger

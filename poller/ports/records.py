@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from poller.core.orders import Order, State
-from poller.ports import Delivery
+from poller.ports.values import Delivery
 
 COUNTED = 1000  # nothing is counted further than this
 

@@ -1,0 +1,63 @@
+"""What the loops need of the world, in the domain's words. The docstrings are the contract.
+
+A call that meets a fault the caller must know about raises the error named here; anything else that is
+raised is a defect and ends the process.
+"""
+
+from poller.ports.errors import (
+    StoreCorruptError,
+    StoreHeldError,
+    StoreTooNewError,
+    StoreUnavailableError,
+    UnknownOrderError,
+)
+from poller.ports.store import (
+    Store,
+)
+from poller.ports.values import (
+    Accepted,
+    Attempt,
+    Counts,
+    Delivery,
+    Differs,
+    HistoryEntry,
+    Known,
+    Making,
+    Notice,
+    Pending,
+    Progress,
+    Stamp,
+    Submitted,
+)
+from poller.ports.world import (
+    Clock,
+    Platform,
+    Receiver,
+    Throttle,
+)
+
+__all__ = [
+    "Accepted",
+    "Attempt",
+    "Clock",
+    "Counts",
+    "Delivery",
+    "Differs",
+    "HistoryEntry",
+    "Known",
+    "Making",
+    "Notice",
+    "Pending",
+    "Platform",
+    "Progress",
+    "Receiver",
+    "Stamp",
+    "Store",
+    "StoreCorruptError",
+    "StoreHeldError",
+    "StoreTooNewError",
+    "StoreUnavailableError",
+    "Submitted",
+    "Throttle",
+    "UnknownOrderError",
+]

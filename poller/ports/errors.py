@@ -1,0 +1,26 @@
+"""The faults that callers of a store have to know about."""
+
+from __future__ import annotations
+
+
+class StoreUnavailableError(Exception):
+    """The store could not write or read now (full disk, I/O error, …). Nothing of the call was kept.
+
+    The message says what happened and what to do about it. The call may be repeated.
+    """
+
+
+class StoreTooNewError(Exception):
+    """The store was written by a newer version; it was not touched."""
+
+
+class StoreHeldError(Exception):
+    """Another process holds the store. The message names its pid."""
+
+
+class StoreCorruptError(Exception):
+    """The file is not a usable store. The message says what to do."""
+
+
+class UnknownOrderError(Exception):
+    """There is no such order or notice."""
