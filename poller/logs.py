@@ -88,9 +88,12 @@ class Output:
 
     def msg(self, line: bytes) -> None:
         """Write one line, without its newline."""
+        # Unbuffered: what could not be written must not be tried again at the exit, and fail it.
+        stream = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+        rest = line + b"\n"
         try:
-            sys.stdout.buffer.write(line + b"\n")
-            sys.stdout.buffer.flush()
+            while rest:
+                rest = rest[stream.write(rest) :]
         except (OSError, ValueError):
             return
 
