@@ -131,6 +131,7 @@ class History:
             await asyncio.sleep(max(self._waiting[key] - loop.time(), 0.0))
             if key not in self._waiting:
                 continue  # an operator was quicker
+            self.record.handed_in.setdefault(key, loop.time())
             try:
                 [answer] = await desk.submit([NewOrder(key, {"lane": key.pay_partner})])
             except StoreUnavailableError:
@@ -164,6 +165,7 @@ class History:
                 self.record.reopened[key] += 1
                 await desk.reopen(key)
             case "submit":
+                self.record.handed_in.setdefault(key, asyncio.get_running_loop().time())
                 await desk.submit([NewOrder(key, {"lane": key.pay_partner})])
                 self.record.acknowledged.setdefault(key, asyncio.get_running_loop().time())
                 self._waiting.pop(key, None)

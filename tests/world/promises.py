@@ -62,7 +62,7 @@ def _invented(history: History) -> list[str]:
         if state is State.CANCELLED and key not in history.record.cancel_asked:
             faults.append(f"{key.pay_partner}: cancelled, which nobody asked for")
         if state is State.EXPIRED:
-            lived = history.record.up_seconds(history.record.acknowledged[key], history.record.ups[-1][1])
+            lived = history.record.up_seconds(history.record.handed_in[key], history.record.ups[-1][1])
             if lived < CADENCE.give_up_after - SLACK_S:
                 faults.append(f"{key.pay_partner}: expired after {lived:.0f} s")
         if key in history.record.cancelled and state is State.PENDING and not history.record.reopened[key]:
@@ -97,7 +97,7 @@ def _told(history: History) -> list[str]:
 
 
 def _undecided(history: History, key: OrderKey, undecided: list[Told]) -> list[str]:
-    accepted = history.record.acknowledged.get(key)
+    accepted = history.record.handed_in.get(key)
     if accepted is None or history.record.reopened[key]:
         return []
     early = [

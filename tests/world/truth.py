@@ -53,6 +53,7 @@ class Told:
 class Record:
     """Everything is in world seconds, which only grow; the daemon never sees them."""
 
+    handed_in: dict[OrderKey, float] = field(default_factory=dict)  # first; it may have been taken on since
     acknowledged: dict[OrderKey, float] = field(default_factory=dict)
     reopened: dict[OrderKey, int] = field(default_factory=lambda: defaultdict(int))
     cancel_asked: set[OrderKey] = field(default_factory=set)
