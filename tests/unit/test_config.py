@@ -244,6 +244,18 @@ def test_relative_secrets_are_looked_up_among_the_credentials_when_there_are_any
     assert loaded(write(absolute), environ).lots[PARK].app_secret == SECRET
 
 
+def test_the_files_of_a_folder_that_is_a_credential_are_found_under_systemds_names_for_them(
+    write: Write, tmp_path: Path
+) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    put(credentials / "secrets_park-1.secret", "from the folder", 0o400)
+    environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    config = write(PARKS.replace("park-1.secret", "secrets/park-1.secret"))
+    assert loaded(config, environ).lots[PARK].app_secret == "from the folder"
+    assert "No such file or directory" in faults(config)  # where there is no systemd, it is a folder's file
+
+
 @pytest.mark.parametrize("secret", ["whsec_", "whsec_%%%", WHSEC.removeprefix("whsec_"), WHSEC + "\n\n"])
 def test_a_webhook_secret_is_whsec_and_base64(write: Write, tmp_path: Path, secret: str) -> None:
     put(tmp_path / "webhook.secret", secret)
