@@ -65,12 +65,15 @@ class Deadlines:
         if after == 0:
             return None
         while keys := await self._store.undecided(self._timeline.run() - after, BATCH):
+            refused: StoreUnavailableError | None = None
             try:
                 async with asyncio.TaskGroup() as group:
                     for key in keys:
                         group.create_task(self._tell_one(key))
             except* StoreUnavailableError as errors:
-                raise StoreUnavailableError(str(errors.exceptions[0])) from None
+                refused = StoreUnavailableError(str(errors.exceptions[0]))
+            if refused is not None:  # raised in there, it would come out in a group
+                raise refused
             self._liveness.turn("deadlines")
             if self._stopping:
                 return None

@@ -13,7 +13,7 @@ from poller.bell import Bell
 from poller.core.cadence import Cadence
 from poller.core.delivery import DeliveryState
 from poller.core.documents import order_document
-from poller.core.orders import NewOrder, NotAllowedError, Order, OrderKey, State, reopen
+from poller.core.orders import NewOrder, NotAllowedError, Order, OrderKey, Prompt, State, reopen
 from poller.ledger import Ledger
 from poller.lookout import Lookout, Summary
 from poller.metrics import Metrics
@@ -114,7 +114,7 @@ class Desk:
         """At most `limit` orders, newest first, with ids below `before`."""
         return await self._store.orders(state, park_uuid, limit, before)
 
-    async def poll(self, key: OrderKey) -> Order:
+    async def poll(self, key: OrderKey, prompt: Prompt = Prompt.REQUEST) -> Order:
         """Ask the platform at once; a final order is asked about once.
 
         Raises UnknownOrderError, and NotAllowedError where the lot is not configured.
@@ -122,7 +122,7 @@ class Desk:
         if key.park_uuid not in self.park_uuids:
             await self.order(key)
             raise NotAllowedError("its lot is not configured: add it under [[parks]] and send SIGHUP")
-        await self._poller.ask_now(key)
+        await self._poller.ask_now(key, prompt)
         return await self.order(key)
 
     async def cancel(self, key: OrderKey) -> Order:
@@ -138,7 +138,7 @@ class Desk:
         run, due = self._timeline.run(), self._timeline.schedule()
         order = await self._ledger.change(key, lambda order, _: reopen(order, run, due))
         log.info("order.reopened", **key._asdict())
-        await self._poller.ask_now(key)
+        await self._poller.ask_now(key, Prompt.REQUEST)
         return order
 
     async def history(self, key: OrderKey) -> list[HistoryEntry]:

@@ -78,8 +78,13 @@ def _print_order(order: dict[str, Any]) -> None:
         print_deliveries(order["deliveries"], of_one_order=True)
 
 
+def _prompted(entry: dict[str, Any]) -> str:
+    prompt = entry.get("prompt", "schedule")
+    return answer_text(entry) if prompt == "schedule" else f"{answer_text(entry)} (on {prompt})"
+
+
 def _history_row(entry: dict[str, Any]) -> list[object]:
-    return [entry["count"], entry["first_at"], entry["last_at"], answer_text(entry), entry["seqno"]]
+    return [entry["count"], entry["first_at"], entry["last_at"], _prompted(entry), entry["seqno"]]
 
 
 def explained(order: dict[str, Any]) -> Iterator[str]:

@@ -53,6 +53,14 @@ class NewOrder:
     metadata: Mapping[str, object] = field(default_factory=dict)
 
 
+class Prompt(enum.StrEnum):
+    """What made a query go out when it did."""
+
+    SCHEDULE = "schedule"  # the cadence
+    REQUEST = "request"  # a person or the lot's software wanted to know
+    CALLBACK = "callback"  # the platform's own callback came first, as the lot forwarded it
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One query's answer as it is kept: the reply's fields, or `error` where there was no usable one."""
@@ -64,10 +72,12 @@ class Answer:
     seqno: str | None = None
     status: str | None = None
     error: str | None = None
+    prompt: Prompt = Prompt.SCHEDULE
 
     def same_as(self, other: Answer) -> bool:
         """Equal but for time and `seqno`: such answers in a row are one entry of the history."""
-        return (self.code, self.status, self.error, self.message, self.hint) == (
+        return (self.prompt, self.code, self.status, self.error, self.message, self.hint) == (
+            other.prompt,
             other.code,
             other.status,
             other.error,

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from poller.core.delivery import DeliveryState
-from poller.core.orders import NewOrder, Order, OrderKey, State
+from poller.core.orders import NewOrder, Order, OrderKey, Prompt, State
 from poller.lookout import Summary
 from poller.ports import Delivery, HistoryEntry, Submitted
 
@@ -36,7 +36,7 @@ class Desk(Protocol):
     ) -> list[Order]:
         """At most `limit` orders, newest first, with ids below `before`."""
 
-    async def poll(self, key: OrderKey) -> Order:
+    async def poll(self, key: OrderKey, prompt: Prompt = Prompt.REQUEST) -> Order:
         """Ask now, whatever the state. Raises NotAllowedError."""
 
     async def cancel(self, key: OrderKey) -> Order:

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from poller.core.orders import OrderKey
+from poller.core.orders import OrderKey, Prompt
 from poller.intake.answers import answer
 from poller.intake.bodies import read_json
 from poller.intake.connection import Limits
@@ -29,7 +29,7 @@ class NotifyHandler:
         polled = []
         for park in [park_uuid] if park_uuid else self._desk.park_uuids:
             with suppress(UnknownOrderError):
-                polled.append(await self._desk.poll(OrderKey(park, pay_partner)))
+                polled.append(await self._desk.poll(OrderKey(park, pay_partner), Prompt.CALLBACK))
         if not polled:
             raise unknown_order()
         return answer({"orders": [self._desk.document(order) for order in polled]}, 202)

@@ -144,4 +144,10 @@ def _refusal(problem: Problem) -> dict[str, object]:
 def _history_document(entry: HistoryEntry) -> dict[str, object]:
     last = answer_document(entry.answer)
     last_at = last.pop("at")
-    return {"count": entry.count, "first_at": timestamp(entry.first_at), "last_at": last_at, **last}
+    return {
+        "count": entry.count,
+        "first_at": timestamp(entry.first_at),
+        "last_at": last_at,
+        "prompt": entry.answer.prompt.value,
+        **last,
+    }

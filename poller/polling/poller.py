@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from poller.bell import Bell
 from poller.core.cadence import Cadence
-from poller.core.orders import OrderKey, State, end, request_cancel
+from poller.core.orders import OrderKey, Prompt, State, end, request_cancel
 from poller.core.outage import Outage
 from poller.ledger import Ledger
 from poller.liveness import Liveness
@@ -93,16 +93,16 @@ class Poller:
                 self._backlog = True
         self._bell.ring()
 
-    async def ask_now(self, key: OrderKey) -> None:
+    async def ask_now(self, key: OrderKey, prompt: Prompt) -> None:
         """Ask about an order at once, whatever its state. Raises UnknownOrderError."""
         pending = await self._store.hold(key)
         flight = self._turns.flight(pending.id)
         if flight is not None:
-            flight.again = True
+            flight.again = prompt
             return
         if pending.id in self._barred:
             return  # its cancellation is being written down
-        pending.due = self._timeline.schedule()
+        pending.due, pending.prompt = self._timeline.schedule(), prompt
         self._turns.forget(pending.id)
         self._turns.arrive(pending, urgent=True)
         self._bell.ring()
@@ -166,7 +166,7 @@ class Poller:
         if flight.again and flight.pending.state is not State.PENDING:
             # It was final when this query went out, and may have been reopened since.
             try:
-                await self.ask_now(flight.pending.key)
+                await self.ask_now(flight.pending.key, flight.again)
             except StoreUnavailableError as error:
                 self._trouble.met(error, "asking about an order again")
 

@@ -9,7 +9,7 @@ import structlog
 
 from poller.core.cadence import Cadence
 from poller.core.decision import AskAgain, Decision, End, decide
-from poller.core.orders import Answer, Change, Order, State, contradict, end
+from poller.core.orders import Answer, Change, Order, Prompt, State, contradict, end
 from poller.core.outage import Turn
 from poller.core.replies import Cause, Result, Settled, Unavailable, Unclear, error_of
 from poller.ledger import Ledger
@@ -69,7 +69,7 @@ class Asker:
         result = await self._platform.query(pending.key)
         took = self._clock.monotonic() - started
         self._metrics.queried(result, took, late)
-        answer = _answer(result, self._clock.wall())
+        answer = _answer(result, self._clock.wall(), pending.prompt)
         pending.timed_out = isinstance(result, Unavailable) and result.cause is Cause.TIMEOUT
         self._observe(flight, result)
         if pending.state is not State.PENDING:
@@ -79,6 +79,7 @@ class Asker:
         decision = self._decide(flight, result)
         self._log_polled(pending, result, took, decision.pause if isinstance(decision, AskAgain) else None)
         if isinstance(decision, AskAgain):
+            pending.prompt = flight.again or Prompt.SCHEDULE
             self._ask_again(pending, answer, decision)
         else:
             self._store.note(Progress(pending.id, answer, pending.due, pending.errors))
@@ -170,8 +171,8 @@ def _contradiction(order: Order, state: State, at: datetime) -> Change | None:
     return contradict(order, state is State.PAID, at)
 
 
-def _answer(result: Result, at: datetime) -> Answer:
+def _answer(result: Result, at: datetime, prompt: Prompt) -> Answer:
     reply, error = result.reply, error_of(result)
     if reply is None:
-        return Answer(at, error=error)
-    return Answer(at, reply.code, reply.message, reply.hint, reply.seqno, reply.status, error)
+        return Answer(at, error=error, prompt=prompt)
+    return Answer(at, reply.code, reply.message, reply.hint, reply.seqno, reply.status, error, prompt)

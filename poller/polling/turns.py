@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from poller.core.agenda import Agenda
+from poller.core.orders import Prompt
 from poller.core.outage import YOUNG_AGE_S, Outage
 from poller.ports import Clock, Pending
 from poller.timeline import Timeline
@@ -15,7 +16,7 @@ HELD_MAX = 10_000  # orders in memory; what is due soon beyond that stays in the
 
 @dataclass(slots=True)
 class Flight:
-    """A query in the air. `again` asks for another one as soon as this has ended.
+    """A query in the air. `again` asks for another one as soon as this has ended, and says what for.
 
     `canary` says that it went out while the platform was known to be down, `slow` that the order's query before
     this one timed out.
@@ -24,7 +25,7 @@ class Flight:
     pending: Pending
     canary: bool
     slow: bool
-    again: bool = False
+    again: Prompt | None = None
     landed: asyncio.Event = field(default_factory=asyncio.Event)
 
 

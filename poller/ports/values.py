@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from poller.core.delivery import DeliveryState
-from poller.core.orders import Answer, NoticeType, Order, OrderKey, State
+from poller.core.orders import Answer, NoticeType, Order, OrderKey, Prompt, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Pending:
     errors: int = 0
     state: State = State.PENDING
     cancelling: bool = False
+    prompt: Prompt = Prompt.SCHEDULE  # of the next query; not stored
     timed_out: bool = False  # the last query timed out; not stored
     unclear: bool = False  # the last query's answer said nothing of the payment; not stored
 

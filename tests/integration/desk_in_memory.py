@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from poller.core.delivery import DeliveryState
 from poller.core.documents import notice_body, order_document, same_json
-from poller.core.orders import Answer, NewOrder, NoticeType, Order, OrderKey, State, end, reopen
+from poller.core.orders import Answer, NewOrder, NoticeType, Order, OrderKey, Prompt, State, end, reopen
 from poller.daybook import Hour
 from poller.lookout import OutageSpan, Summary
 from poller.ports import (
@@ -96,7 +96,7 @@ class DeskInMemory:
         ]
         return found[:limit]
 
-    async def poll(self, key: OrderKey) -> Order:
+    async def poll(self, key: OrderKey, prompt: Prompt = Prompt.REQUEST) -> Order:
         order = await self.order(key)
         self.asked.append(key)
         return order

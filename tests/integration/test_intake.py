@@ -211,6 +211,7 @@ async def test_a_history_says_what_was_answered_and_what_comes_next(client: Clie
                 "count": 3,
                 "first_at": "2026-11-02T08:00:00.000Z",
                 "last_at": "2026-11-02T08:00:02.000Z",
+                "prompt": "schedule",
                 "code": "1001",
                 "message": None,
                 "hint": None,

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from poller.core.cadence import Cadence
-from poller.core.orders import OrderKey, State
+from poller.core.orders import OrderKey, Prompt, State
 from poller.core.replies import Cause, Payment, Reply, Result, Settled, Unavailable, Unclear
 from poller.engine import Engine
 from tests.world.stage import IN_PROGRESS, Stage, orders
@@ -228,3 +228,30 @@ def test_a_contradiction_after_the_end_is_told_and_never_applied() -> None:
     assert states == [State.PAID]
     assert len(stage.events("order.conflict")) == 1
     assert len(stage.sent) == 3
+
+
+def test_the_history_shows_what_prompted_a_query() -> None:
+    async def script(key: OrderKey, now: float) -> Result:
+        return IN_PROGRESS if now < 10.0 else Settled(True, Reply("1001", status="1"))
+
+    stage = Stage(script, cadence=Cadence(min_interval=4.0))
+    key = OrderKey(PARK, "order-0")
+    prompts: list[tuple[str, int, str | None]] = []
+
+    async def scene(engine: Engine) -> None:
+        await engine.desk.submit(orders(1))
+        await asyncio.sleep(5.0)
+        await engine.desk.poll(key)
+        await asyncio.sleep(5.05)
+        await engine.desk.poll(key, Prompt.CALLBACK)
+        await asyncio.sleep(0.5)
+        for entry in await engine.desk.history(key):
+            prompts.append((entry.answer.prompt, entry.count, entry.answer.status))
+
+    stage.play(scene)
+    assert [(prompt, status) for prompt, _, status in prompts] == [
+        ("schedule", "0"),
+        ("request", "0"),
+        ("schedule", "0"),
+        ("callback", "1"),
+    ]

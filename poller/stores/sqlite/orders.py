@@ -182,7 +182,7 @@ def append_history(connection: sqlite3.Connection, number: int, runs: Sequence[H
         n, last, answer = n + 1, run, run.answer
         connection.execute(
             "INSERT INTO history (order_id, n, count, first_at, last_at, code, status, message, hint, seqno, "
-            "error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "error, prompt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 number,
                 n,
@@ -195,5 +195,6 @@ def append_history(connection: sqlite3.Connection, number: int, runs: Sequence[H
                 answer.hint,
                 answer.seqno,
                 answer.error,
+                answer.prompt.value,
             ),
         )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from poller.core.delivery import DeliveryState
-from poller.core.orders import Answer, NoticeType, Order, OrderKey, State
+from poller.core.orders import Answer, NoticeType, Order, OrderKey, Prompt, State
 from poller.core.replies import Payment
 from poller.ports import Delivery, HistoryEntry, Notice, Pending
 
@@ -16,7 +16,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 Row = tuple[Any, ...]
 
-ANSWER = "h.last_at, h.code, h.message, h.hint, h.seqno, h.status, h.error"
+ANSWER = "h.last_at, h.code, h.message, h.hint, h.seqno, h.status, h.error, h.prompt"
 ORDER = (
     "o.id, o.park_uuid, o.pay_partner, o.state, o.metadata, o.accepted_at, o.undecided_at, o.final_at, "
     "o.conflict_at, o.opened_run, o.polls, o.pay_serial, o.pay_origin, o.pay_origin_desc, "
@@ -49,7 +49,8 @@ def maybe_from_ms(ms: int | None) -> datetime | None:
 
 def answer_of(row: Row) -> Answer:
     """From the columns `ANSWER`."""
-    return Answer(from_ms(row[0]), *row[1:7])
+    at, code, message, hint, seqno, status, error, prompt = row
+    return Answer(from_ms(at), code, message, hint, seqno, status, error, Prompt(prompt))
 
 
 def order_of(row: Row) -> Order:

@@ -63,6 +63,7 @@ _FIRST = (
         hint TEXT,
         seqno TEXT,
         error TEXT,
+        prompt TEXT NOT NULL,
         PRIMARY KEY (order_id, n)
     ) WITHOUT ROWID""",
     """CREATE TABLE deliveries (
