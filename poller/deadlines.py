@@ -65,15 +65,11 @@ class Deadlines:
         if after == 0:
             return None
         while keys := await self._store.undecided(self._timeline.run() - after, BATCH):
-            refused: StoreUnavailableError | None = None
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for key in keys:
-                        group.create_task(self._tell_one(key))
-            except* StoreUnavailableError as errors:
-                refused = StoreUnavailableError(str(errors.exceptions[0]))
-            if refused is not None:  # raised in there, it would come out in a group
-                raise refused
+            # Not a TaskGroup: in early releases of Python 3.11 one that failed can leave its parent cancelled.
+            told = await asyncio.gather(*map(self._tell_one, keys), return_exceptions=True)
+            for failure in told:
+                if failure is not None:
+                    raise failure
             self._liveness.turn("deadlines")
             if self._stopping:
                 return None
