@@ -17,11 +17,13 @@ from tests.world.truth import PARK
 pytestmark = pytest.mark.timeout(120)
 
 BUSY = Unavailable(Cause.BUSY, "code 503", Reply("503"))
-DOWN, UP = 100.0, 700.0
+DOWN, UP, SETTLED = 100.0, 700.0, 720.0
 
 
 async def ten_minutes_of_503(key: OrderKey, now: float) -> Result:
     await asyncio.sleep(0.01)
+    if now >= SETTLED:
+        return Settled(True, Reply("1001", status="1"))
     return BUSY if DOWN <= now < UP else IN_PROGRESS
 
 
@@ -38,6 +40,9 @@ def test_ten_minutes_of_503_cost_a_canary_now_and_then_and_recovery_is_quick_and
         ready, body = engine.desk.readiness()
         assert ready
         assert body["platform"] == {"status": "up"}
+        await asyncio.sleep(80.0)
+        assert not await engine.desk.orders(State.PENDING, None, 1, None)
+        assert len(await engine.desk.orders(State.PAID, None, 2000, None)) == 1001
 
     stage.play(scene)
     [(down, _)] = stage.events("platform.down")
