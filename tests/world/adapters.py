@@ -128,7 +128,7 @@ class Receiver:
 
     async def send(self, event_id: str, body: str) -> ReceiverAnswer:
         self._point()
-        now = asyncio.get_running_loop().time()
+        now = self._record.tried[event_id] = asyncio.get_running_loop().time()
         await asyncio.sleep(self._plan.latency * self._dice.random())
         roll = self._dice.random()
         if roll < self._plan.webhook_faults / 2:

@@ -60,6 +60,7 @@ class Record:
     cancelled: set[OrderKey] = field(default_factory=set)  # acknowledged as such
     queries: dict[OrderKey, list[Asked]] = field(default_factory=lambda: defaultdict(list))
     told: dict[str, Told] = field(default_factory=dict)
+    tried: dict[str, float] = field(default_factory=dict)  # when each notice was last sent, received or not
     gone: set[str] = field(default_factory=set)  # notices that the receiver answered with 410
     logged: dict[str, str] = field(default_factory=dict)  # event id to event name
     ups: list[list[float]] = field(default_factory=list)  # [from, to] of each life of the daemon
