@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
@@ -21,16 +22,13 @@ from aiohttp.tracing import Trace
 
 from poller import __version__
 
+USER_AGENT = f"poller/{__version__}"
 KEEPALIVE_S = 75.0  # longer than most pauses between queries: a TLS handshake costs more than a query
 RETRY_AFTER_CAP_S = 3600.0
 
 # UnicodeError is what a host name of impossible labels comes to.
 FAILURES = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, UnicodeError)
 BODY_FAILURES = (aiohttp.ClientPayloadError, HttpProcessingError)
-
-
-class BrokenConnectionError(aiohttp.ClientError):
-    """The connection broke after the request may have been sent and before its response came."""
 
 
 class Failure(enum.Enum):
@@ -43,11 +41,18 @@ class Failure(enum.Enum):
 
 
 class CleanConnector(aiohttp.TCPConnector):
-    """Uses no kept connection on which something came in while nothing had been asked.
+    """As many connections as its users use at once, none with something on it that nobody asked for.
 
     aiohttp would take an unsolicited response for the answer to the next request, and each answer after it for
-    the answer to the one before: another order's "paid" (aio-libs/aiohttp#13656).
+    the answer to the one before: another order's "paid" (aio-libs/aiohttp#13656). `connected` is awaited once a
+    new connection has been made, before anything is sent on it. Build it in the running loop.
     """
+
+    def __init__(
+        self, ssl_context: ssl.SSLContext | None = None, connected: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        super().__init__(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context or True)
+        self._connected = connected
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         while (connection := await super()._get(key, traces)) is not None:
@@ -56,29 +61,30 @@ class CleanConnector(aiohttp.TCPConnector):
             connection.close()
         return None
 
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        protocol = await super()._create_connection(req, traces, timeout)
+        if self._connected is not None:
+            try:
+                await self._connected()
+            except BaseException:
+                protocol.close()
+                raise
+        return protocol
 
-def open_session(
-    ssl_context: ssl.SSLContext | None = None, connected: Callable[[], Awaitable[None]] | None = None
-) -> aiohttp.ClientSession:
-    """A session with as many connections as its callers use at once. Call it in the running loop, and close it.
 
-    `connected` is awaited once a new connection has been made, before anything is sent on it.
+def open_session() -> aiohttp.ClientSession:
+    """A session over a `CleanConnector`. Call it in the running loop, and close it.
+
+    A request is sent again by no one: aiohttp does so with a GET alone.
     """
-    tracing = aiohttp.TraceConfig()
-
-    async def on_connection(*_: object) -> None:
-        if connected is not None:
-            await connected()
-
-    tracing.on_connection_create_end.append(on_connection)
     return aiohttp.ClientSession(
-        connector=CleanConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context or True),
+        connector=CleanConnector(),
         cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": f"poller/{__version__}", "Accept-Encoding": "identity"},
+        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
         auto_decompress=False,
         trust_env=False,
-        middlewares=(_send_once,),
-        trace_configs=[tracing],
     )
 
 
@@ -114,7 +120,7 @@ def failure_of(error: BaseException) -> tuple[Failure, str]:
             return Failure.UNREACHABLE, f"no connection: {os.strerror(number)}"
         case aiohttp.ClientPayloadError() | HttpProcessingError():
             return Failure.GARBLED, "the body of the reply was broken off or garbled"
-        case BrokenConnectionError() | aiohttp.ClientConnectionError() | OSError():
+        case aiohttp.ClientConnectionError() | OSError():
             return Failure.UNREACHABLE, "the connection broke before the reply was there"
         case _:
             return Failure.GARBLED, "the reply was not valid HTTP"
@@ -142,16 +148,6 @@ def http_date(header: str | None) -> datetime | None:
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-
-
-async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a GET again, past the throttle, when a pooled connection breaks under it."""
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise BrokenConnectionError from error
 
 
 def _tls_text(error: ssl.SSLError) -> str:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import quote
 
-import aiohttp
 from yarl import URL
 
 from poller.core.orders import OrderKey
 from poller.core.replies import Cause, Result, Unavailable, Unclear
 from poller.core.signing import sign
-from poller.outgoing import BODY_FAILURES, FAILURES, Failure, failure_of, open_session, read_capped, total_timeout
+from poller.outgoing import FAILURES, Failure, failure_of
+from poller.pyun.exchange import Exchange, Response
 from poller.pyun.reply import parse, without_reply
 
 BODY_CAP = 64 * 1024  # bytes; a reply is a few hundred
+QUERIES_KEPT = 4096  # signed query strings that are kept: most orders are asked about again soon
 
 _CAUSES = {
     Failure.TIMEOUT: Cause.TIMEOUT,
@@ -51,17 +54,17 @@ class PyunPlatform:
         connected: Callable[[], Awaitable[None]] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._url = str(URL(url))
+        self._url = URL(url)
         self._lots = dict(lots)
-        self._timeout = total_timeout(timeout)
+        self._timeout = timeout
         self._connected = connected
         self._ssl_context = ssl_context
-        self._session: aiohttp.ClientSession | None = None
+        self._exchange: Exchange | None = None
 
     def configure(self, lots: Mapping[str, Lot], *, timeout: float) -> None:
         """Take other lots and another timeout from the next query on; those in the air are left alone."""
         self._lots = dict(lots)
-        self._timeout = total_timeout(timeout)
+        self._timeout = timeout
 
     def knows(self, park_uuid: str) -> bool:
         """See `Platform`."""
@@ -72,31 +75,31 @@ class PyunPlatform:
         lot = self._lots.get(key.park_uuid)
         if lot is None:
             return Unclear("the lot is not configured any more")
-        if self._session is None:
-            self._session = open_session(self._ssl_context, self._connected)
-        params = _signed(key, lot)
-        url = URL(f"{self._url}?{_encoded(params)}", encoded=True)
+        if self._exchange is None:
+            self._exchange = Exchange(self._url, self._ssl_context, self._connected)
+        query, signature = _query(key, lot)
         try:
-            async with self._session.get(
-                url,
-                allow_redirects=False,
-                timeout=self._timeout,
-            ) as response:
-                return await _result(response, hidden=(params[-1][1], lot.app_secret))
+            async with asyncio.timeout(self._timeout):
+                response = await self._exchange.get(query, BODY_CAP)
         except FAILURES as error:
             failure, text = failure_of(error)
             cause = _CAUSES.get(failure)
             return Unavailable(cause, text) if cause else Unclear(text)
+        return _result(response, hidden=(signature, lot.app_secret))
 
     async def close(self) -> None:
         """End every connection. Queries in the air fail."""
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        if self._exchange is not None:
+            exchange, self._exchange = self._exchange, None
+            await exchange.close()
 
 
-def _signed(key: OrderKey, lot: Lot) -> list[tuple[str, str]]:
-    """The parameters of a query; `sign` is the last."""
+@lru_cache(maxsize=QUERIES_KEPT)
+def _query(key: OrderKey, lot: Lot) -> tuple[str, str]:
+    """The query string of an order, the same each time, and the `sign` in it.
+
+    Each value is percent-encoded to the byte, so that what arrives is what was signed.
+    """
     named = (
         ("park_uuid", key.park_uuid),
         ("pay_partner", key.pay_partner),
@@ -104,21 +107,12 @@ def _signed(key: OrderKey, lot: Lot) -> list[tuple[str, str]]:
         ("api_type", lot.api_type),
     )
     params = [(name, value) for name, value in named if value]
-    return [*params, ("sign", sign(params, lot.app_secret))]
+    signature = sign(params, lot.app_secret)
+    return "&".join(f"{name}={quote(value, safe='')}" for name, value in [*params, ("sign", signature)]), signature
 
 
-def _encoded(params: Sequence[tuple[str, str]]) -> str:
-    """A query string, each value percent-encoded to the byte, so that what arrives is what was signed."""
-    return "&".join(f"{name}={quote(value, safe='')}" for name, value in params)
-
-
-async def _result(response: aiohttp.ClientResponse, hidden: Sequence[str]) -> Result:
-    status, headers = response.status, response.headers
-    retry_after, date = headers.get("Retry-After"), headers.get("Date")
-    try:
-        body = await read_capped(response, BODY_CAP)
-    except BODY_FAILURES as error:
-        return without_reply(status, failure_of(error)[1], retry_after, date)
-    if body is None:
-        return without_reply(status, f"a body of more than {BODY_CAP} bytes", retry_after, date)
-    return parse(status, body, retry_after, date, hidden=hidden)
+def _result(response: Response, hidden: Sequence[str]) -> Result:
+    retry_after, date = response.headers.get("Retry-After"), response.headers.get("Date")
+    if response.body is None:
+        return without_reply(response.status, response.spoilt, retry_after, date)
+    return parse(response.status, response.body, retry_after, date, hidden=hidden)

@@ -129,13 +129,15 @@ def _text(value: object, hidden: Sequence[str]) -> str | None:
     if value is None or value == "":
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    for secret in hidden:
-        text = _without(secret, text)
-    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text[:TEXT_CAP])
+    if len(text) >= SHORTEST_HIDDEN:
+        for secret in hidden:
+            text = _without(secret, text)
+    text = text[:TEXT_CAP]
+    return text if text.isprintable() else UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _without(secret: str, text: str) -> str:
-    if len(secret) < SHORTEST_HIDDEN or secret.lower() not in text.lower():
+    if len(text) < len(secret) or len(secret) < SHORTEST_HIDDEN or secret.lower() not in text.lower():
         return text
     return re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
 
