@@ -118,6 +118,22 @@ class Notes:
             self._journal.add(lambda: self._put_back(taken))
         return taken
 
+    def take_order(self, order_id: int) -> Noted | None:
+        """Take out what is noted of one order; as `take`."""
+        with self._lock:
+            noted = self._now.orders.pop(order_id, None)
+        if noted is not None:
+            self._journal.add(lambda: self._put_back(Taken(orders={order_id: noted})))
+        return noted
+
+    def take_logged(self) -> set[int]:
+        """Take out which notices have been logged; as `take`."""
+        with self._lock:
+            logged, self._now.logged = self._now.logged, set()
+        if logged:
+            self._journal.add(lambda: self._put_back(Taken(logged=logged)))
+        return logged
+
     def _put_back(self, taken: Taken) -> None:
         with self._lock:
             newer, self._now = self._now, taken

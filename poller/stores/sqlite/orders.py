@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from poller.core.documents import compact_json, same_json
 from poller.core.orders import NewOrder, Order, OrderKey, State
 from poller.ports import Accepted, Differs, HistoryEntry, Known, Pending, Submitted, UnknownOrderError
 from poller.stores.sqlite.notes import joined
-from poller.stores.sqlite.rows import ANSWER, ORDER, entry_of, from_ms, maybe_ms, order_of, to_ms
+from poller.stores.sqlite.rows import ANSWER, ORDER, entry_of, from_ms, maybe_from_ms, maybe_ms, order_of, to_ms
 
 _FROM = (
     "FROM orders o LEFT JOIN schedule s ON s.order_id = o.id LEFT JOIN history h ON h.order_id = o.id "
@@ -19,6 +20,7 @@ _FROM = (
 )
 _LOAD = f"SELECT {ORDER} {_FROM} WHERE o.park_uuid = ? AND o.pay_partner = ?"
 _NUMBERED = f"SELECT {ORDER} {_FROM} WHERE o.id = ?"
+_NUMBER = "SELECT id FROM orders WHERE park_uuid = ? AND pay_partner = ?"
 _HISTORY = (
     f"SELECT h.count, h.first_at, {ANSWER} FROM orders o JOIN history h ON h.order_id = o.id "  # noqa: S608
     "WHERE o.park_uuid = ? AND o.pay_partner = ? ORDER BY h.n"
@@ -36,14 +38,14 @@ def submit(
     run: float,
     due: float,
     *,
-    settle: Callable[[sqlite3.Connection], None],
+    settle: Callable[[sqlite3.Connection, OrderKey], None],
 ) -> list[Submitted]:
     """Take orders on, one answer each; `settle` writes down what was noted of those that are known."""
     answers: list[Submitted] = []
     for one in new:
         accepted = _take_on(connection, one, at, run, due)
         if accepted is None:
-            settle(connection)
+            settle(connection, one.key)
         answers.append(accepted or _recognise(connection, one))
     return answers
 
@@ -80,6 +82,12 @@ def _recognise(connection: sqlite3.Connection, new: NewOrder) -> Known | Differs
     order = load(connection, new.key)
     same = same_json(order.metadata, json.loads(compact_json(new.metadata)))
     return Known(order) if same else Differs(order)
+
+
+def number_of(connection: sqlite3.Connection, key: OrderKey) -> int | None:
+    """An order's id; None for an unknown one."""
+    row = connection.execute(_NUMBER, key).fetchone()
+    return None if row is None else int(row[0])
 
 
 def find(connection: sqlite3.Connection, key: OrderKey) -> Order | None:
@@ -125,11 +133,17 @@ def history(connection: sqlite3.Connection, key: OrderKey) -> list[HistoryEntry]
     return [entry_of(row) for row in connection.execute(_HISTORY, key)]
 
 
-def write(connection: sqlite3.Connection, before: Order, after: Order, run: float) -> None:
-    """Write down what a change at `run` made of an order, its last answer included where that is new."""
+def write(connection: sqlite3.Connection, before: Order, changed: Order, run: float) -> Order:
+    """Write down what a change at `run` made of an order, its last answer included where that is new.
+
+    Returns the order as it can be read from now on.
+    """
+    after = _as_kept(changed)
+    has_turned = (before.state is State.PENDING) is not (after.state is State.PENDING)
     connection.execute(
         "UPDATE orders SET state = ?, undecided_at = ?, final_at = ?, conflict_at = ?, opened_run = ?, "
-        "polls = ?, pay_serial = ?, pay_origin = ?, pay_origin_desc = ? WHERE id = ?",
+        "polls = ?, pay_serial = ?, pay_origin = ?, pay_origin_desc = ?, "
+        "ended_run = CASE WHEN ? THEN ? ELSE ended_run END WHERE id = ?",
         (
             after.state.value,
             maybe_ms(after.undecided_at),
@@ -140,6 +154,8 @@ def write(connection: sqlite3.Connection, before: Order, after: Order, run: floa
             after.payment.serial,
             after.payment.origin,
             after.payment.origin_desc,
+            has_turned,
+            None if after.state is State.PENDING else run,
             before.id,
         ),
     )
@@ -159,17 +175,30 @@ def write(connection: sqlite3.Connection, before: Order, after: Order, run: floa
         )
     elif before.state is State.PENDING:
         connection.execute("DELETE FROM schedule WHERE order_id = ?", (before.id,))
-    if (before.state is State.PENDING) is not (after.state is State.PENDING):
-        ended_run = None if after.state is State.PENDING else run
-        connection.execute("UPDATE orders SET ended_run = ? WHERE id = ?", (ended_run, before.id))
     answer = after.last_answer
     if answer is not None and answer is not before.last_answer:
-        append_history(connection, before.id, [HistoryEntry(1, answer.at, answer)])
+        append_history(connection, before.id, [HistoryEntry(1, answer.at, answer)], is_first=False)
+    return after
 
 
-def append_history(connection: sqlite3.Connection, number: int, runs: Sequence[HistoryEntry]) -> None:
-    """Add an order's queries, oldest first; the first may continue the last entry that is there."""
-    row = connection.execute(_LAST, (number,)).fetchone()
+def _as_kept(order: Order) -> Order:
+    """Times are kept in whole milliseconds."""
+    return replace(
+        order,
+        undecided_at=maybe_from_ms(maybe_ms(order.undecided_at)),
+        final_at=maybe_from_ms(maybe_ms(order.final_at)),
+        conflict_at=maybe_from_ms(maybe_ms(order.conflict_at)),
+    )
+
+
+def append_history(
+    connection: sqlite3.Connection, number: int, runs: Sequence[HistoryEntry], *, is_first: bool
+) -> None:
+    """Add an order's queries, oldest first; the first may continue the last entry that is there.
+
+    `is_first` says that there is none.
+    """
+    row = None if is_first else connection.execute(_LAST, (number,)).fetchone()
     n, last = (0, None) if row is None else (row[0], entry_of(row[1:]))
     for run in runs:
         if last is not None and last.answer.same_as(run.answer):

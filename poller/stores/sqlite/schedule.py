@@ -25,6 +25,8 @@ UNDECIDED = (
     "WHERE s.untold = 1 AND s.opened_run <= ? ORDER BY s.opened_run, s.order_id LIMIT ?"
 )
 OLDEST_UNTOLD = "SELECT min(opened_run) FROM schedule WHERE untold = 1"
+_COUNT = "UPDATE schedule SET polls = polls + ? WHERE order_id = ? RETURNING polls"
+_PUT_OFF = "UPDATE schedule SET due = ?, errors = ?, polls = polls + ? WHERE order_id = ? RETURNING polls"
 _ONE = f"SELECT {PENDING} FROM schedule s JOIN orders o ON o.id = s.order_id WHERE s.order_id = ?"  # noqa: S608
 _ANY = (
     "SELECT o.id, o.opened_run, o.state, s.due, s.errors, s.cancelling FROM orders o "
@@ -93,15 +95,10 @@ def write_noted(connection: sqlite3.Connection, holds: OrderHolds, orders: Mappi
 
 def _write_one(connection: sqlite3.Connection, number: int, noted: Noted) -> None:
     if noted.due is None:
-        written = connection.execute(
-            "UPDATE schedule SET polls = polls + ? WHERE order_id = ?", (noted.polls, number)
-        )
+        row = connection.execute(_COUNT, (noted.polls, number)).fetchone()
     else:
-        written = connection.execute(
-            "UPDATE schedule SET due = ?, errors = ?, polls = polls + ? WHERE order_id = ?",
-            (noted.due, noted.errors, noted.polls, number),
-        )
-    if noted.polls and not written.rowcount:  # the order has ended
+        row = connection.execute(_PUT_OFF, (noted.due, noted.errors, noted.polls, number)).fetchone()
+    if noted.polls and row is None:  # the order has ended
         connection.execute("UPDATE orders SET polls = polls + ? WHERE id = ?", (noted.polls, number))
     if noted.runs:
-        append_history(connection, number, noted.runs)
+        append_history(connection, number, noted.runs, is_first=row == (noted.polls,))

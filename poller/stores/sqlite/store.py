@@ -126,7 +126,7 @@ class SqliteStore:
 
     async def submit(self, orders: Sequence[NewOrder], at: datetime, run: float, due: float) -> list[Submitted]:
         def work(connection: sqlite3.Connection) -> tuple[list[Submitted], list[int]]:
-            answers = ledger.submit(connection, orders, at, run, due, settle=self._settle)
+            answers = ledger.submit(connection, orders, at, run, due, settle=self._settle_order)
             accepted = [answer.order.id for answer in answers if isinstance(answer, Accepted)]
             for number in accepted:
                 self._orders.hold(number)
@@ -136,7 +136,7 @@ class SqliteStore:
         return await self._holding(work, self._give_back_orders, durable=True)
 
     async def get(self, key: OrderKey) -> Order | None:
-        return await self._read(lambda connection: ledger.find(connection, key))
+        return await self._read(lambda connection: ledger.find(connection, key), key)
 
     async def orders(
         self, state: State | None, park_uuid: str | None, limit: int, before: int | None
@@ -144,7 +144,7 @@ class SqliteStore:
         return await self._read(lambda connection: ledger.newest(connection, state, park_uuid, limit, before))
 
     async def history(self, key: OrderKey) -> list[HistoryEntry]:
-        return await self._read(lambda connection: ledger.history(connection, key))
+        return await self._read(lambda connection: ledger.history(connection, key), key)
 
     async def claim(self, by: float, limit: int, *, freshest: bool = False) -> list[Pending]:
         def work(connection: sqlite3.Connection) -> tuple[list[Pending], list[int]]:
@@ -157,7 +157,7 @@ class SqliteStore:
 
     async def hold(self, key: OrderKey) -> Pending:
         def work(connection: sqlite3.Connection) -> tuple[Pending, list[int]]:
-            self._settle(connection)
+            self._settle_order(connection, key)
             pending = schedule.one(connection, key)
             newly = pending.state is State.PENDING and self._orders.hold(pending.id)
             return pending, [pending.id] if newly else []
@@ -170,7 +170,7 @@ class SqliteStore:
 
     async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Order:
         def work(connection: sqlite3.Connection) -> Order:
-            self._settle(connection)
+            self._settle_order(connection, key)
             return transition.apply(connection, key, change, making, holds=self._orders, tally=self._tally)
 
         return await self._writer.submit(work, durable=True)
@@ -182,7 +182,11 @@ class SqliteStore:
         return await self._writer.submit(schedule.oldest_untold)
 
     async def unlogged(self, limit: int) -> list[Notice]:
-        return await self._read(lambda connection: outbox.unlogged(connection, limit))
+        def work(connection: sqlite3.Connection) -> list[Notice]:
+            outbox.write_logged(connection, self._notes.take_logged())
+            return outbox.unlogged(connection, limit)
+
+        return await self._writer.submit(work)
 
     def note_logged(self, ids: Sequence[int]) -> None:
         self._notes.add_logged(ids)
@@ -284,9 +288,14 @@ class SqliteStore:
             ending.callback(connection.close)
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    async def _read(self, work: Work[T]) -> T:
+    async def _read(self, work: Work[T], key: OrderKey | None = None) -> T:
+        """Run a job that sees all that was noted, or all that was noted of one order."""
+
         def settled(connection: sqlite3.Connection) -> T:
-            self._settle(connection)
+            if key is None:
+                self._settle(connection)
+            else:
+                self._settle_order(connection, key)
             return work(connection)
 
         return await self._writer.submit(settled)
@@ -330,6 +339,13 @@ class SqliteStore:
         outbox.write_logged(connection, taken.logged)
         for number in taken.deliveries:
             self._deliveries.release(number)
+
+    def _settle_order(self, connection: sqlite3.Connection, key: OrderKey) -> None:
+        """As `_settle`, of one order alone: a change of it need not write down the queries of all others."""
+        number = ledger.number_of(connection, key)
+        noted = None if number is None else self._notes.take_order(number)
+        if number is not None and noted is not None:
+            schedule.write_noted(connection, self._orders, {number: noted})
 
     def _settle_releases(self, connection: sqlite3.Connection) -> None:
         """As `_settle`, but only where a claim may find more after it: what else is noted is held."""

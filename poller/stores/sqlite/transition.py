@@ -29,8 +29,7 @@ def apply(
     changed = change(before)
     if changed is None:
         return before
-    orders.write(connection, before, changed.order, making.run)
-    after = orders.load(connection, key)
+    after = orders.write(connection, before, changed.order, making.run)
     if changed.notice is not None:
         deliveries.make(connection, after, changed.notice, making)
     tally.add(

@@ -15,6 +15,8 @@ from poller.ports import StoreUnavailableError
 from poller.stores.sqlite.batch import Job, Transactions
 
 BATCH_MAX = 500  # jobs in one transaction, so that none waits long for the others
+BUSY_S = 0.01  # where durable batches follow one another this closely, there is load;
+GATHER_S = 0.002  # then the next one waits so long for company: each costs a sync of the disk
 CLOSED = "the store is closed"
 
 T = TypeVar("T")
@@ -49,6 +51,7 @@ class ThreadedWriter:
         self._news = threading.Condition()
         self._stopping = False
         self._busy_since: float | None = None
+        self._synced_at = float("-inf")
         threading.Thread(target=self._run, name="store-writer", daemon=True).start()
 
     def submit(
@@ -87,6 +90,9 @@ class ThreadedWriter:
                     if self._stopping:
                         return
                     self._news.wait()
+            if time.monotonic() - self._synced_at < BUSY_S:
+                time.sleep(GATHER_S)
+            with self._news:
                 jobs = self._take() or [self._jobs.popleft()]
             self._run_batch(jobs)
 
@@ -97,6 +103,8 @@ class ThreadedWriter:
         else:
             self._transactions.run(jobs)
         self._busy_since = None
+        if any(job.durable for job in jobs):
+            self._synced_at = time.monotonic()
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             self._loop.call_soon_threadsafe(_resolve, jobs)
 
