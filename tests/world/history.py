@@ -180,9 +180,11 @@ class History:
                 self.final[key] = (await desk.order(key)).state
             except UnknownOrderError:
                 continue
-        for delivery in await desk.deliveries(None, None, 1000):
+        oldest_of: dict[OrderKey, str] = {}  # the others of its order wait for it
+        for delivery in await desk.deliveries(None, None, 1000):  # newest first
             if delivery.state not in ("delivered", "dead"):
-                self.undelivered.append(delivery.notice.event_id)
+                oldest_of[delivery.notice.key] = delivery.notice.event_id
+        self.undelivered = list(oldest_of.values())
 
     def _point(self) -> None:
         """A place where the process may die."""
