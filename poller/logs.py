@@ -58,6 +58,16 @@ def configure(level: str, style: str, *, stream_is_terminal: bool, journal: bool
 def set_level(level: str) -> None:
     """Log from this level on: debug, info, warning or error."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    _Level.is_debug = level == "debug"
+
+
+class _Level:
+    is_debug = True  # as structlog has it until it is told otherwise
+
+
+def is_debug() -> bool:
+    """Whether debug lines are wanted: whoever makes one for each query asks first, since even to drop it costs."""
+    return _Level.is_debug
 
 
 def under_journal(environ: Mapping[str, str], descriptor: int = 1) -> bool:
@@ -152,11 +162,13 @@ def _make_plain(logger: WrappedLogger, method: str, record: EventDict) -> EventD
 def _plain(value: object, *, masking: bool, depth: int = 0) -> object:
     """The value as JSON can hold it. `metadata` is the lot's own and handed back unmasked."""
     match value:
+        case None | bool():
+            return value
         case Enum():
             return _plain(value.value, masking=masking, depth=depth)
         case str():
             return value if value.isprintable() else value.encode(errors="replace").decode()
-        case None | bool() | int() | float():
+        case int() | float():
             return value
         case datetime():
             return timestamp(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-import uuid
 from datetime import UTC, datetime
 
 from asyncio_throttle.throttler import Throttler
@@ -29,7 +28,8 @@ class SystemClock:
         return random.random()  # noqa: S311 - spreads load, guards nothing
 
     def new_event_id(self) -> str:
-        return f"evt_{uuid.uuid4().hex}"
+        # Unique, though not hard to guess; those made one after the other lie together in an index, as in UUIDv7.
+        return f"evt_{time.time_ns():016x}{random.getrandbits(64):016x}"  # noqa: S311
 
 
 class RateThrottle:

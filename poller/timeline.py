@@ -40,6 +40,11 @@ class Timeline:
         """Seconds from now to a schedule time, 0 where it has come."""
         return max(due - self.schedule(), 0.0)
 
+    def advance(self, run: float, schedule: float) -> None:
+        """Move forward to the times of a fleet where they are ahead; never back."""
+        self._run_offset += max(run - self.run(), 0.0)
+        self._ahead += max(schedule - self.schedule(), 0.0)
+
     def stamp(self) -> Stamp:
         """What the store writes down with each transaction."""
         return Stamp(self.run(), self.schedule(), self._clock.wall())

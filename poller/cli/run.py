@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ from poller.config import Config, ConfigError, load
 from poller.daemon import serve
 from poller.liveness import StalledError
 from poller.ports import StoreCorruptError, StoreHeldError, StoreTooNewError, StoreUnavailableError
+
+GARBAGE = (20_000, 20, 50)  # objects made before each generation is looked through; nearly none is in a cycle
 
 log = structlog.get_logger()
 
@@ -46,6 +49,7 @@ def run(path: Path) -> None:
         journal=logs.under_journal(os.environ),
     )
     started: list[object] = []
+    gc.set_threshold(*GARBAGE)  # a look through ten thousand orders at each thousand queries costs as much as they do
     try:
         asyncio.run(_serve(config, started))
     except Exception as error:

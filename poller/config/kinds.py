@@ -111,6 +111,7 @@ def _platform_url(value: str) -> str:
 
 SECONDS = number("a number of seconds above 0", lambda value: 0 < value <= LONGEST_SECONDS)
 SECONDS_OR_0 = number("a number of seconds, 0 or above", lambda value: 0 <= value <= LONGEST_SECONDS)
+ONE_OR_MORE = number("a number, 1 or above", lambda value: value >= 1)
 FRACTION = number("a number between 0 and 1", lambda value: 0 <= value <= 1)
 DAYS = number("a number of days, 0 or above", lambda value: 0 <= value <= LONGEST_SECONDS / 86_400)
 IDENTIFIER = text("a string of 1 to 128 printable characters", _identifier)

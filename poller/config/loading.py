@@ -129,6 +129,7 @@ def _cadence(section: Section) -> Cadence:
         max_interval=section.optional("max_interval_seconds", kinds.SECONDS, 900.0),
         undecided_after=section.optional("undecided_after_seconds", kinds.SECONDS_OR_0, 90.0),
         give_up_after=section.optional("give_up_after_seconds", kinds.SECONDS, 259_200.0),
+        queries_per_order=section.optional("queries_per_order", kinds.ONE_OR_MORE, 0.0) or None,
     )
     intervals = ("min_interval_seconds", "max_interval_seconds")
     if section.sound(*intervals) and cadence.min_interval > cadence.max_interval:

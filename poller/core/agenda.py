@@ -95,9 +95,12 @@ class Agenda(Generic[T]):
         return self.remove(heap[0][-1])
 
     def _earliest(self) -> tuple[float, int, int] | None:
-        self._prune(self._later, self._stands_later)
-        self._prune(self._longest, self._stands_due)
-        return min((heap[0] for heap in (self._later, self._longest) if heap), default=None)
+        later, longest = self._later, self._longest
+        self._prune(later, self._stands_later)
+        self._prune(longest, self._stands_due)
+        if not later or not longest:
+            return later[0] if later else longest[0] if longest else None
+        return min(later[0], longest[0])
 
     def _collect(self, now: float) -> None:
         while self._later and self._later[0][0] <= now:

@@ -14,7 +14,11 @@ BACKOFF_CAP_S = 60.0  # an order that only errs is asked at least this often, or
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
-    """The `[polling]` settings; all in seconds but `age_fraction`, a plain ratio."""
+    """The `[polling]` settings; all in seconds but `age_fraction`, a plain ratio, and `queries_per_order`.
+
+    That is the mean number of queries for an order that a cadence learned from the lot's own orders may take (see
+    `learning`), up to an age of 90 s; None where nothing is learned and the rule below stands alone.
+    """
 
     initial_delay: float = 0.5
     min_interval: float = 1.0
@@ -22,6 +26,7 @@ class Cadence:
     max_interval: float = 900.0
     undecided_after: float = 90.0  # 0 = never
     give_up_after: float = 259_200.0
+    queries_per_order: float | None = None
 
     def gap(self, age: float, jitter: float) -> float:
         """Seconds to the next query of an order in progress. `jitter` is in [0, 1); never below the minimum."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from poller.core.cadence import BACKOFF_CAP_S, Cadence
+from poller.core.learning import Plan
 from poller.core.orders import State
 from poller.core.replies import (
     InProgress,
@@ -38,7 +39,7 @@ class AskAgain:
 Decision = End | AskAgain
 
 
-def decide(result: Result, *, age: float, errors: int, jitter: float, cadence: Cadence) -> Decision:
+def decide(result: Result, *, age: float, errors: int, jitter: float, cadence: Cadence | Plan) -> Decision:
     """Decide on one result for a pending order.
 
     `age` is in seconds of the daemon's running time since the order was taken on; `errors` counts the

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 from poller.core.orders import Answer, NoticeType, Order
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
 
 def timestamp(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds."""
@@ -55,7 +57,7 @@ def notice_body(kind: NoticeType, order: Order, at: datetime, next_poll_at: date
 
 def compact_json(document: Mapping[str, object]) -> str:
     """JSON without white space, not escaped beyond need: its UTF-8 length is what limits are stated in."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encode(document)
 
 
 def same_json(one: object, other: object) -> bool:

@@ -126,7 +126,7 @@ class Poller:
             raise
         try:
             async with asyncio.timeout(CANCEL_WAIT_S):
-                await flight.landed.wait()
+                await flight.landed().wait()
         except TimeoutError:
             return
 

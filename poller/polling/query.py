@@ -13,6 +13,7 @@ from poller.core.orders import Answer, Change, Order, Prompt, State, contradict,
 from poller.core.outage import Turn
 from poller.core.replies import Cause, Result, Settled, Unavailable, Unclear, error_of
 from poller.ledger import Ledger
+from poller.logs import is_debug
 from poller.metrics import Metrics
 from poller.polling.turns import HELD_MAX, Flight, Turns
 from poller.ports import Clock, Pending, Platform, Progress, Store, StoreUnavailableError
@@ -147,6 +148,9 @@ class Asker:
             log.warning("platform.up", after_s=round(self._turns.outage.lasted, 1), orders=len(self._turns))
 
     def _log_polled(self, pending: Pending, result: Result, took: float, next_in: float | None) -> None:
+        was_unclear, pending.unclear = pending.unclear, isinstance(result, Unclear)
+        if was_unclear is pending.unclear and not is_debug():
+            return
         reply = result.reply
         fields = {
             "code": reply.code if reply else None,
@@ -156,12 +160,11 @@ class Asker:
             "next_in_s": None if next_in is None else round(next_in, 2),
         }
         log.debug("order.polled", **pending.key._asdict(), error=error_of(result), **fields)
-        if isinstance(result, Unclear) and not pending.unclear:  # the first in a row
+        if isinstance(result, Unclear) and not was_unclear:  # the first in a row
             message, hint = (reply.message, reply.hint) if reply else (None, None)
             log.warning(
                 "order.unclear", **pending.key._asdict(), error=result.error, message=message, hint=hint, **fields
             )
-        pending.unclear = isinstance(result, Unclear)
 
 
 def _contradiction(order: Order, state: State, at: datetime) -> Change | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from poller.core.agenda import Agenda
 from poller.core.orders import Prompt
@@ -26,7 +26,18 @@ class Flight:
     canary: bool
     slow: bool
     again: Prompt | None = None
-    landed: asyncio.Event = field(default_factory=asyncio.Event)
+    _landing: asyncio.Event | None = None
+
+    def landed(self) -> asyncio.Event:
+        """Set once the query has ended, and what it brought has been recorded."""
+        if self._landing is None:  # hardly anybody ever wants it
+            self._landing = asyncio.Event()
+        return self._landing
+
+    def land(self) -> None:
+        """The query has ended."""
+        if self._landing is not None:
+            self._landing.set()
 
 
 class Turns:
@@ -96,7 +107,7 @@ class Turns:
     def land(self, flight: Flight) -> None:
         """Note that a query has ended."""
         del self._flights[flight.pending.id]
-        flight.landed.set()
+        flight.land()
         if flight.slow:
             self._slow_flights -= 1
             while self._slow:
