@@ -80,7 +80,7 @@ class Desk:
 
     async def submit(self, orders: Sequence[NewOrder]) -> list[Submitted]:
         """Take orders on, durable; one answer each, in order."""
-        now, due = self._timeline.run(), self._timeline.schedule() + self.cadence.initial_delay
+        now, due = self._timeline.run(), self._timeline.schedule() + self._first_query(orders)
         try:
             answers = await self._store.submit(orders, self._clock.wall(), now, due)
         except StoreUnavailableError as error:
@@ -216,6 +216,7 @@ class Desk:
     def why(self, order: Order) -> str:
         """Its `reason`, in words for people."""
         reason, cadence = self.reason(order), self.cadence
+        plan = self._poller.plan(order.key.park_uuid)
         match reason:
             case Reason.FINAL:
                 return f"the order is {order.state}: it is asked about on request only"
@@ -228,11 +229,19 @@ class Desk:
             case Reason.BACKING_OFF:
                 return f"backing off after {order.errors} answers in a row that said nothing of the payment"
             case Reason.FIRST:
-                return f"not asked about yet: the first query comes {cadence.initial_delay:g} s after it came in"
+                first = cadence.initial_delay if plan is None else plan.first()
+                return f"not asked about yet: the first query comes {first:.3g} s after it came in"
+            case Reason.IN_PROGRESS if plan is not None:
+                return f"in progress: {plan.why(max(self._timeline.run() - order.opened_run, 0.0))}"
             case Reason.IN_PROGRESS:
                 return f"in progress: gaps are {cadence.age_fraction:.0%} of its age, within the configured bounds"
             case _:
                 assert_never(reason)
+
+    def _first_query(self, orders: Sequence[NewOrder]) -> float:
+        """Seconds from now to the first query of new orders: as soon as the first of their lots wants it."""
+        plans = [self._poller.plan(park_uuid) for park_uuid in {order.key.park_uuid for order in orders}]
+        return min((plan.first() for plan in plans if plan is not None), default=self.cadence.initial_delay)
 
     def health(self) -> dict[str, object]:
         """For `/healthz`."""

@@ -77,6 +77,7 @@ class Engine:
         )
         self.poller = Poller(
             store=store,
+            records=store,
             platform=platform,
             throttle=throttle,
             ledger=self._ledger,

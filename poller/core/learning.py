@@ -146,7 +146,7 @@ class Plan:
         return max(pause * (1.0 - JITTER * jitter), self.cadence.min_interval)
 
     def backoff(self, errors: int, age: float, jitter: float) -> float:
-        """As `Cadence.backoff`: an answer that says nothing of the payment is no reason to wait for one that does."""
+        """As `Cadence.backoff`, whatever is known of the lot's orders."""
         return self.cadence.backoff(errors, age, jitter)
 
     def why(self, age: float) -> str:

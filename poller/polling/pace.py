@@ -26,7 +26,7 @@ class Pace:
     """Nothing of it is stored: it is read back from what the store keeps of orders anyway."""
 
     def __init__(self, cadence: Cadence) -> None:
-        self.recalled = False
+        self._recalled = False
         self._cadence = cadence
         self._lots: dict[str, _Lot] = {}
 
@@ -37,9 +37,11 @@ class Pace:
             self._replan(lot)
 
     async def recall(self, records: Records) -> None:
-        """Begin anew with what the store knows. Raises StoreUnavailableError."""
+        """Begin with what the store knows, once. Raises StoreUnavailableError."""
+        if self._recalled:
+            return
         self._begin_with(await records.settlements(RECALLED))
-        self.recalled = True
+        self._recalled = True
 
     def plan(self, park_uuid: str) -> Plan:
         """How the lot's orders are asked now."""
@@ -51,13 +53,13 @@ class Pace:
         Each order counts once: when it settles, or when it is still in progress past the horizon. One of which
         it is not known when it was last in progress does not count, as after a restart.
         """
-        lot, waited = self._lot(pending.key.park_uuid), pending.in_progress_at
+        lot, waited = self._lot(pending.key.park_uuid), pending.unsettled_until
         if isinstance(result, Settled):
-            pending.in_progress_at = None
+            pending.unsettled_until = None
             self._learn(lot, waited, age)
         elif isinstance(result, InProgress):
             is_old = age >= HORIZON_S
-            pending.in_progress_at = None if is_old else age
+            pending.unsettled_until = None if is_old else age
             if is_old and waited is not None:
                 self._learn(lot, age, float("inf"))
         return lot.plan

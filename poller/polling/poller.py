@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from poller.bell import Bell
 from poller.core.cadence import Cadence
+from poller.core.learning import Plan
 from poller.core.orders import OrderKey, Prompt, State, end, request_cancel
 from poller.core.outage import Outage
 from poller.ledger import Ledger
@@ -18,6 +19,7 @@ from poller.metrics import Metrics
 from poller.polling.query import KEPT_S, STORE_RETRY_S, Asker
 from poller.polling.turns import HELD_MAX, Flight, Turns
 from poller.ports import Clock, Pending, Platform, Progress, Store, StoreUnavailableError, Throttle
+from poller.ports.records import Records
 from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
 
@@ -31,6 +33,7 @@ class Poller:
         self,
         *,
         store: Store,
+        records: Records,
         platform: Platform,
         throttle: Throttle,
         ledger: Ledger,
@@ -43,6 +46,7 @@ class Poller:
         max_concurrency: int,
     ) -> None:
         self._store = store
+        self._records = records
         self._platform = platform
         self._throttle = throttle
         self._ledger = ledger
@@ -74,7 +78,8 @@ class Poller:
 
     def configure(self, cadence: Cadence, max_concurrency: int) -> None:
         """Take new settings over."""
-        self._asker.cadence, self._turns.places = cadence, max_concurrency
+        self._asker.configure(cadence)
+        self._turns.places = max_concurrency
         self._claimed_until = float("-inf")
         self._bell.ring()
 
@@ -83,9 +88,14 @@ class Poller:
         self._stopping.set()
         self._bell.ring()
 
+    def plan(self, park_uuid: str) -> Plan | None:
+        """By what the lot's orders are asked; None where that is the configured cadence alone."""
+        return None if self._asker.pace is None else self._asker.pace.plan(park_uuid)
+
     def take_on(self, orders: Iterable[Pending]) -> None:
         """Ask about orders that the caller holds, when they are due. What memory is not for stays in the store."""
         for pending in orders:
+            pending.unsettled_until = 0.0
             if len(self._turns) < HELD_MAX:
                 self._turns.arrive(pending)  # in an outage it is the next canary
             else:
@@ -103,7 +113,8 @@ class Poller:
         if pending.id in self._barred:
             return  # its cancellation is being written down
         pending.due, pending.prompt = self._timeline.schedule(), prompt
-        self._turns.forget(pending.id)
+        before = self._turns.forget(pending.id)
+        pending.unsettled_until = before.unsettled_until if before else None
         self._turns.arrive(pending, urgent=True)
         self._bell.ring()
 
@@ -177,6 +188,8 @@ class Poller:
         is_needed = is_low or self._claimed_until - now < KEPT_S / 2
         if is_needed and now >= self._refill_at:
             try:
+                if self._asker.pace is not None:
+                    await self._asker.pace.recall(self._records)
                 await self._refill(now + KEPT_S)
             except StoreUnavailableError as error:
                 self._trouble.met(error, "looking for due orders")

@@ -15,6 +15,7 @@ from poller.core.replies import Cause, Result, Settled, Unavailable, Unclear, er
 from poller.ledger import Ledger
 from poller.logs import is_debug
 from poller.metrics import Metrics
+from poller.polling.pace import pace_of
 from poller.polling.turns import HELD_MAX, Flight, Turns
 from poller.ports import Clock, Pending, Platform, Progress, Store, StoreUnavailableError
 from poller.timeline import Timeline
@@ -40,6 +41,7 @@ class Asker:
         cadence: Cadence,
     ) -> None:
         self.cadence = cadence
+        self.pace = pace_of(cadence, None)
         self._store = store
         self._platform = platform
         self._ledger = ledger
@@ -57,6 +59,10 @@ class Asker:
             await self._ask(flight)
         else:
             self.put_off(pending)
+
+    def configure(self, cadence: Cadence) -> None:
+        """Take new settings over."""
+        self.cadence, self.pace = cadence, pace_of(cadence, self.pace)
 
     def put_off(self, pending: Pending) -> None:
         """The lot is not configured any more: its orders stay pending and are not asked about."""
@@ -90,7 +96,8 @@ class Asker:
         pending = flight.pending
         age = self._timeline.run() - pending.opened_run
         jitter = self._clock.jitter()
-        decision = decide(result, age=age, errors=pending.errors, jitter=jitter, cadence=self.cadence)
+        cadence = self.cadence if self.pace is None else self.pace.after(pending, result, age)
+        decision = decide(result, age=age, errors=pending.errors, jitter=jitter, cadence=cadence)
         if isinstance(decision, End):
             return decision
         if pending.cancelling:

@@ -79,10 +79,10 @@ class Turns:
             self._arrivals.pop(pending.id, None)
             self._arrivals[pending.id] = urgent
 
-    def forget(self, number: int) -> None:
-        """Take an order out. One in the air stays in the air."""
-        self._agenda.remove(number)
+    def forget(self, number: int) -> Pending | None:
+        """Take an order out, and give it if it was waiting for its turn. One in the air stays in the air."""
         self._slow = [pending for pending in self._slow if pending.id != number]
+        return self._agenda.remove(number)
 
     def until_next(self) -> float:
         """Seconds until a query may start as far as is known now; infinite while that may take a change first."""

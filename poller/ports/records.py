@@ -11,6 +11,7 @@ from poller.core.orders import Order, State
 from poller.ports.values import Delivery
 
 COUNTED = 1000  # nothing is counted further than this
+RECENT = 10_000  # of what has ended, no more than this is looked at
 
 T = TypeVar("T")
 
@@ -72,11 +73,32 @@ class Ended:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How long an order took to settle: past an age of `after` and by one of `by`, seconds of running time.
+
+    `after` is the age at its last answer in progress, 0 where it had none; 0 <= after <= by.
+    """
+
+    park_uuid: str
+    after: float
+    by: float
+
+
 class Records(Protocol):
-    """Reads, each of bounded work however many orders there are. Both raise StoreUnavailableError."""
+    """Reads, each of bounded work however many orders there are. All raise StoreUnavailableError."""
 
     async def overview(self, since: Since, limit: int) -> Overview:
         """At most `limit` of each, newest first; of notices that are pending, the oldest."""
 
     async def ended(self, after: Ending, limit: int) -> list[Ended]:
         """At most `limit` orders that became final after `after`, oldest first."""
+
+    async def settlements(self, limit: int) -> list[Settlement]:
+        """Of each lot the last `limit` orders at most that are paid or failed, oldest first.
+
+        They are looked for among the last `RECENT` orders that became final, and are those that still have their
+        history. `by` is the running time from when the order was opened to when it became final; `after` is less
+        than that by as much as the wall clock ran from its last answer in progress, and an order with which that
+        does not go together, since somebody set the clock or the daemon was away, is left out.
+        """

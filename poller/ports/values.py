@@ -38,6 +38,7 @@ class Pending:
     prompt: Prompt = Prompt.SCHEDULE  # of the next query; not stored
     timed_out: bool = False  # the last query timed out; not stored
     unclear: bool = False  # the last query's answer said nothing of the payment; not stored
+    unsettled_until: float | None = None  # its age at the last answer in progress, None if unknown; not stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 from poller.core.orders import State
 from poller.daybook import HOURS, PAGE, PAGES, Daybook
 from poller.ports import Clock, Stamp
-from poller.ports.records import Ended, Ending, Overview, Since
+from poller.ports.records import Ended, Ending, Overview, Settlement, Since
 from poller.timeline import Timeline
 
 NOW = datetime(2026, 11, 2, 9, 42, tzinfo=UTC)
@@ -49,6 +49,9 @@ class Records:
         return [one for one in self.all if one.ending > after][:limit]
 
     async def overview(self, since: Since, limit: int) -> Overview:
+        raise NotImplementedError
+
+    async def settlements(self, limit: int) -> list[Settlement]:
         raise NotImplementedError
 
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -17,7 +18,7 @@ from poller.engine import Engine, Settings
 from poller.ports import Accepted, Known, StoreUnavailableError, UnknownOrderError
 from tests.world.adapters import Clock, Platform, Receiver, Throttle
 from tests.world.loop import Crash, VirtualLoop
-from tests.world.storage import Disk
+from tests.world.storage import EMPTY, Disk, store_with_a_past
 from tests.world.truth import PARK, Plan, Record, draw
 
 CADENCE = Cadence(
@@ -28,6 +29,7 @@ CADENCE = Cadence(
     undecided_after=45.0,
     give_up_after=240.0,
 )
+PAST = store_with_a_past([20.0 + number / 8 for number in range(80)])  # so that young orders are asked rarely
 GIVE_UP_DELIVERY_S = 7200.0
 GATE_RETRY_S = 2.0  # an order that was not acknowledged is handed in again
 SETTLED_AFTER_S = 900.0  # at most, after the plan and the last start, so that everything can end
@@ -46,7 +48,9 @@ class History:
         self._points = 0
         self._crash_at: int | None = None
         self._now = 0.0
-        self._disk = Disk(self._dice, self._point, self._disk_is_full)
+        learns = self.plan.queries_per_order is not None
+        self._disk = Disk(self._dice, self._point, self._disk_is_full, PAST if learns else EMPTY)
+        self._cadence = replace(CADENCE, queries_per_order=self.plan.queries_per_order)
         self._stops = list(self.plan.stops)
         self._waiting = dict(self.plan.arrivals)  # orders that the gate has yet to hand in
         self._operators = list(self.plan.operators)
@@ -88,7 +92,7 @@ class History:
             receiver=Receiver(self.plan, self.record, self._dice, self._point),
             throttle=Throttle(self.plan.rate),
             clock=Clock(self.plan, self._dice, boot),
-            settings=Settings(CADENCE, (PARK,), 8, GIVE_UP_DELIVERY_S),
+            settings=Settings(self._cadence, (PARK,), 8, GIVE_UP_DELIVERY_S),
         )
         stop = asyncio.Event()
         try:

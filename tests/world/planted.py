@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from poller.core import learning
 from poller.core.decision import AskAgain, Decision, End, decide
 from poller.core.orders import State
 from poller.core.replies import Result, Unclear
@@ -67,6 +68,11 @@ def lease_never_given_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(OrderHolds, "release", lambda _self, _number: None)
 
 
+def learned_without_a_bound(patch: pytest.MonkeyPatch) -> None:
+    """An order is not asked about for as long as orders hardly ever settle at its age."""
+    patch.setattr(learning, "LONGEST", 60.0)
+
+
 def wall_clock_in_an_interval(patch: pytest.MonkeyPatch) -> None:
     """The schedule follows the wall clock."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
@@ -88,6 +94,7 @@ PLANTS: dict[str, Plant] = {
         notice_outside_the_transaction,
         unknown_taken_as_failed,
         lease_never_given_back,
+        learned_without_a_bound,
         wall_clock_in_an_interval,
     )
 }

@@ -6,6 +6,7 @@ from collections import defaultdict
 from itertools import pairwise
 
 from poller.core.delivery import FIRST_HOUR_CAP_S
+from poller.core.learning import HORIZON_S, LONGEST
 from poller.core.orders import OrderKey, State
 from tests.world.history import CADENCE, History
 from tests.world.truth import Told, Word
@@ -144,8 +145,20 @@ def _late(history: History) -> list[str]:
             if told.key != key or told.type not in FINAL or fate.word is None:
                 continue
             age = max(fate.settles_at - accepted, 0.0)
-            allowed = min(max(age * CADENCE.age_fraction, CADENCE.min_interval), CADENCE.max_interval)
+            allowed = _longest_gap(history, age)
             delay = told.first_at - max(fate.settles_at, accepted + CADENCE.initial_delay)
             if delay > allowed + waits + 1.0:
                 faults.append(f"{key.pay_partner}: told {delay:.1f} s after it settled, {allowed:.1f} s allowed")
     return faults
+
+
+def _longest_gap(history: History, age: float) -> float:
+    """How long after that age the next query may come, in seconds: thrice as long where the cadence is learned."""
+
+    def gap(age: float, times: float = 1.0) -> float:
+        return min(times * max(age * CADENCE.age_fraction, CADENCE.min_interval), CADENCE.max_interval)
+
+    if history.plan.queries_per_order is None:
+        return gap(age)
+    young = min(age, HORIZON_S)
+    return max(gap(young, LONGEST) - (age - young), gap(age))

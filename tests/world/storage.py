@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from poller.stores.sqlite import SqliteStore, schema
 from poller.stores.sqlite.lock import StoreLock
+from tests.world.truth import PARK
 
 
 class _NoLock(StoreLock):
@@ -48,19 +49,46 @@ def _new_store() -> bytes:
     return image
 
 
-_EMPTY = _new_store()
+EMPTY = _new_store()
+
+
+def store_with_a_past(ages: Sequence[float]) -> bytes:
+    """A store of orders that settled at these ages, each within the last second of its wait, before time began."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.deserialize(EMPTY)
+    for number, age in enumerate(ages, start=1):
+        connection.execute(
+            "INSERT INTO orders (id, park_uuid, pay_partner, state, metadata, accepted_at, final_at, opened_run, "
+            "ended_run) VALUES (?, ?, ?, 'paid', '{}', 0, ?, ?, ?)",
+            (number, PARK, f"past-{number}", int(age * 1000), number - age - 1e4, number - 1e4),
+        )
+        for n, status, at in ((1, "0", max(age - 1.0, 0.0)), (2, "1", age)):
+            connection.execute(
+                "INSERT INTO history (order_id, n, count, first_at, last_at, code, status, prompt) "
+                "VALUES (?, ?, 1, ?, ?, '1001', ?, 'schedule')",
+                (number, n, int(at * 1000), int(at * 1000), status),
+            )
+    image = connection.serialize()
+    connection.close()
+    return image
 
 
 class Disk:
     """`point` is called before and after each commit and may raise Crash; `fails` tells whether it is full."""
 
-    def __init__(self, dice: random.Random, point: Callable[[], None], fails: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        dice: random.Random,
+        point: Callable[[], None],
+        fails: Callable[[], bool],
+        image: bytes = EMPTY,
+    ) -> None:
         self.durable = True
         self.changes = 0
         self._dice = dice
         self._point = point
         self._fails = fails
-        self._images = [_EMPTY]  # the last durable state, then each commit after it
+        self._images = [image]  # the last durable state, then each commit after it
         self._connection: _Connection | None = None
 
     def open(self) -> SqliteStore:

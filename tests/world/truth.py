@@ -94,6 +94,7 @@ class Plan:
     operators: list[tuple[float, str, OrderKey]]
     latency: float
     webhook_faults: float
+    queries_per_order: float | None  # where it is not None, the lot has a past to learn from
 
 
 PARK = "49f0cc52-e8c7-41e3-b54d-af666b8cc11a"
@@ -143,6 +144,7 @@ def draw(seed: int) -> Plan:
         ),
         latency=dice.choice([0.0, 0.05, 0.5]),
         webhook_faults=0.0 if calm else dice.choice([0.0, 0.2, 0.6]),
+        queries_per_order=dice.choice([None, None, None, None, 2.0, 12.0]),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from poller.core.orders import Order, State
-from poller.ports.records import COUNTED, Ended, Ending, Group, Overview, Since, Undelivered
+from poller.ports.records import COUNTED, RECENT, Ended, Ending, Group, Overview, Settlement, Since, Undelivered
 from poller.stores.sqlite import deliveries, orders
 from poller.stores.sqlite.rows import from_ms, to_ms
 
@@ -25,6 +25,13 @@ PENDING = (
 ENDED = (
     "SELECT ended_run, id, state, final_at, opened_run FROM orders "
     "WHERE ended_run IS NOT NULL AND (ended_run, id) > (?, ?) ORDER BY ended_run, id LIMIT ?"
+)
+SETTLED = (
+    "SELECT id, park_uuid, ended_run - opened_run, final_at, state FROM orders "
+    "WHERE ended_run IS NOT NULL ORDER BY ended_run DESC, id DESC LIMIT ?"
+)
+IN_PROGRESS = (
+    "SELECT last_at FROM history WHERE order_id = ? AND status = '0' AND error IS NULL ORDER BY n DESC LIMIT 1"
 )
 
 
@@ -46,6 +53,21 @@ def ended(connection: sqlite3.Connection, after: Ending, limit: int) -> list[End
         Ended(Ending(run, number), State(state), from_ms(final_at), run - opened_run)
         for run, number, state, final_at, opened_run in connection.execute(ENDED, (*after, limit))
     ]
+
+
+def settlements(connection: sqlite3.Connection, limit: int) -> list[Settlement]:
+    """Oldest first."""
+    found: list[Settlement] = []
+    left: dict[str, int] = {}
+    for number, park_uuid, by, final_at, state in connection.execute(SETTLED, (RECENT,)):
+        if state not in (State.PAID, State.FAILED) or not left.setdefault(park_uuid, limit):
+            continue
+        left[park_uuid] -= 1
+        row = connection.execute(IN_PROGRESS, (number,)).fetchone()
+        since = by if row is None else (final_at - row[0]) / 1000
+        if 0.0 <= since <= by:
+            found.append(Settlement(park_uuid, by - since, by))
+    return found[::-1]
 
 
 def _group(connection: sqlite3.Connection, sql: str, bound: tuple[object, ...], limit: int) -> Group[Order]:

@@ -27,7 +27,7 @@ from poller.ports import (
     StoreUnavailableError,
     Submitted,
 )
-from poller.ports.records import Ended, Ending, Overview, Since
+from poller.ports.records import Ended, Ending, Overview, Settlement, Since
 from poller.stores.sqlite import deliveries as outbox
 from poller.stores.sqlite import opening, pruning, schedule, transition
 from poller.stores.sqlite import orders as ledger
@@ -244,6 +244,9 @@ class SqliteStore:
 
     async def ended(self, after: Ending, limit: int) -> list[Ended]:
         return await self._writer.submit(lambda connection: glance.ended(connection, after, limit))
+
+    async def settlements(self, limit: int) -> list[Settlement]:
+        return await self._read(lambda connection: glance.settlements(connection, limit))
 
     async def counts(self) -> Counts:
         return await self._writer.submit(self._tally.counts)
