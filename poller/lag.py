@@ -6,7 +6,7 @@ import asyncio
 
 from poller.metrics import Metrics
 
-EVERY_S = 0.5
+EVERY_S = 5.0  # seldom enough to let an idle machine sleep
 
 
 async def measure_lag(metrics: Metrics) -> None:

@@ -27,6 +27,7 @@ from poller.ports import (
     UnknownOrderError,
 )
 from poller.stores.sqlite import SqliteStore
+from poller.stores.sqlite.behind import CROWD, FLUSH_S
 from tests.integration.store_engines import ALL, AT, events, give_back, key, making, names, paid, take_on
 
 NO_LIMIT = 2**31 - 2
@@ -370,13 +371,13 @@ def in_leaping_time(opened: Opened, steps: Callable[[SqliteStore], Coroutine[Any
 DUE = "SELECT due FROM schedule ORDER BY order_id"
 
 
-def test_a_note_is_on_disk_five_seconds_later(tmp_path: Path) -> None:
+def test_a_note_is_on_disk_half_a_minute_later(tmp_path: Path) -> None:
     opened = Opened(tmp_path)
 
     async def steps(store: SqliteStore) -> None:
         [a] = await take_on(store, "a")
         store.note(Progress(a.id, None, 7.0, 0))
-        await leap(4.0)
+        await leap(FLUSH_S - 1.0)
         store.note(Progress(a.id, None, 8.0, 0))
         assert opened.on_disk(DUE) == [(1.0,)]
         await leap(1.1)
@@ -392,10 +393,10 @@ def test_a_note_that_could_not_be_written_is_tried_again_later(tmp_path: Path) -
         [a] = await take_on(store, "a")
         store.note(Progress(a.id, None, 7.0, 0))
         opened.connection.fails = ("COMMIT",)
-        await leap(5.1)
+        await leap(FLUSH_S + 0.1)
         opened.connection.fails = ()
         assert opened.on_disk(DUE) == [(1.0,)]
-        await leap(5.1)
+        await leap(FLUSH_S + 0.1)
         assert opened.on_disk(DUE) == [(7.0,)]
 
     in_leaping_time(opened, steps)
@@ -405,7 +406,7 @@ def test_many_notes_do_not_wait_for_the_clock(tmp_path: Path) -> None:
     opened = Opened(tmp_path)
 
     async def steps(store: SqliteStore) -> None:
-        pending = await take_on(store, *map(str, range(5001)))
+        pending = await take_on(store, *map(str, range(CROWD + 1)))
         for one in pending:
             assert opened.told[-1] == "COMMIT"
             store.note(Progress(one.id, None, 9.0, 0))

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from poller.ports import StoreUnavailableError
 from poller.stores.sqlite.notes import Notes
 
-FLUSH_S = 5.0
-CROWD = 5000
+FLUSH_S = 30.0  # what a crash may lose is asked again; writing it down more often wears the disk
+CROWD = 20_000  # entries
 
 
 class Behind:
