@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from poller.metrics import CONTENT_TYPE, Metrics
 from poller.ports import Clock, StoreCorruptError, StoreUnavailableError
 from poller.pyun import PyunPlatform
 from poller.sentinel import Sentinel
-from poller.stores import KeptStore, open_store
+from poller.stores import KeptStore, is_postgres, open_store
 from poller.system import RateThrottle, SystemClock
 from poller.systemd import Notifier
 from poller.webhook import WebhookReceiver
@@ -49,7 +50,7 @@ async def serve(
     systemd, sentinel = Notifier(), Sentinel(_blocked)
     async with AsyncExitStack() as closing:
         closing.callback(sentinel.stop)
-        store = await _open_unless(stop, config.store.url)
+        store = await _open_unless(stop, config)
         if store is None:
             return
         closing.push_async_callback(_close, store)
@@ -157,13 +158,16 @@ def _settings(config: Config) -> Settings:
     )
 
 
-async def _open_unless(stop: asyncio.Event, url: str) -> KeptStore | None:
+async def _open_unless(stop: asyncio.Event, config: Config) -> KeptStore | None:
     """Open the store, waiting for another daemon to let go of it; None where we are told to stop first."""
-    opening, stopping = asyncio.create_task(open_store(url)), asyncio.create_task(stop.wait())
+    url, name = config.store.url, f"{socket.gethostname()} {config.intake.listen}"
+    opening = asyncio.create_task(open_store(url, password=config.store.password, name=name))
+    stopping = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait({opening, stopping}, timeout=WAITING_S, return_when=asyncio.FIRST_COMPLETED)
-        if not done:
+        if not done and not is_postgres(url):
             log.warning("store.waiting", store=url, reason="another process holds it")
+        if not done:
             await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
         return opening.result() if opening.done() else None
     finally:

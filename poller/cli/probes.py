@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from poller.cli.failing import FAILED, NEEDS_A_PERSON
 from poller.ports import StoreCorruptError, StoreTooNewError
-from poller.stores import sqlite_path
+from poller.stores import is_postgres, sqlite_path
 from poller.stores.sqlite.faults import fault_of
 from poller.stores.sqlite.opening import look
 
@@ -33,6 +33,8 @@ class Finding:
 
 def look_at_store(url: str) -> Finding:
     """Whether the daemon could open its store. Nothing is written, and a running daemon is not disturbed."""
+    if is_postgres(url):
+        return Finding(True, "store", f"{url} is not looked at from here")
     path = sqlite_path(url)
     try:
         return _look_at(path)
@@ -67,7 +69,7 @@ def _look_at(path: Path) -> Finding:
 
 def is_held(url: str) -> bool:
     """Whether a running daemon is seen to hold this store."""
-    return _holder(sqlite_path(url)) is not None
+    return is_postgres(url) or _holder(sqlite_path(url)) is not None
 
 
 def _holder(path: Path) -> str | None:

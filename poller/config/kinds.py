@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Generic, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -109,6 +110,18 @@ def _platform_url(value: str) -> str:
     return value
 
 
+def postgres_url(value: str) -> str:
+    """As `text` takes it. The driver is an extra, which not every installation has."""
+    if find_spec("asyncpg") is None:
+        raise ValueError("the driver is not installed: pip install 'pay-partner-poller[postgres]'")
+    from poller.stores.postgres.address import PasswordInUrlError, parse  # noqa: PLC0415 - it needs the driver
+
+    try:
+        return parse(value).url
+    except PasswordInUrlError as error:
+        raise SecretItselfError(str(error)) from None
+
+
 SECONDS = number("a number of seconds above 0", lambda value: 0 < value <= LONGEST_SECONDS)
 SECONDS_OR_0 = number("a number of seconds, 0 or above", lambda value: 0 <= value <= LONGEST_SECONDS)
 ONE_OR_MORE = number("a number, 1 or above", lambda value: value >= 1)
@@ -116,5 +129,6 @@ FRACTION = number("a number between 0 and 1", lambda value: 0 <= value <= 1)
 DAYS = number("a number of days, 0 or above", lambda value: 0 <= value <= LONGEST_SECONDS / 86_400)
 IDENTIFIER = text("a string of 1 to 128 printable characters", _identifier)
 URL = text("an http:// or https:// URL", _url)
+UNREAD = text("a file", lambda _: "")  # a secret's, for who needs it not
 PLATFORM_URL = text("an https:// URL (plain http on loopback only)", _platform_url)
 LISTEN: Kind[Listen] = text("HOST:PORT or unix:/path", parse_listen)

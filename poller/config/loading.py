@@ -22,6 +22,7 @@ from poller.config.settings import (
 )
 from poller.core.cadence import Cadence
 from poller.pyun import Lot
+from poller.stores import is_postgres
 
 PLATFORM_URL = "https://api.4pyun.com/gate/1.0/parking/internal/payment"
 SQLITE = "sqlite:///"
@@ -52,7 +53,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
         cadence=_cadence(document.section("polling")),
         intake=_intake(document.section("intake"), secrets),
         webhook=_webhook(document.section("webhook"), secrets) if "webhook" in document else None,
-        store=_store(document.section("store"), path, environ),
+        store=_store(document.section("store"), path, environ, secrets.password),
         log=_log(document.section("log")),
     )
     document.close()
@@ -79,7 +80,7 @@ def load_for_client(path: Path, environ: Mapping[str, str]) -> ClientSettings:
 def load_store(path: Path, environ: Mapping[str, str]) -> StoreSettings:
     """Read `[store]` alone: who copies the store need not see any secret. Raises ConfigError."""
     faults = Faults(path)
-    settings = _store(Document(_tables(path), faults).section("store"), path, environ)
+    settings = _store(Document(_tables(path), faults).section("store"), path, environ, kinds.UNREAD)
     faults.raise_if_any()
     return settings
 
@@ -164,13 +165,13 @@ def _webhook(section: Section, secrets: SecretFiles) -> WebhookSettings:
     return settings
 
 
-def _store(section: Section, path: Path, environ: Mapping[str, str]) -> StoreSettings:
+def _store(section: Section, path: Path, environ: Mapping[str, str], password: kinds.Kind[str]) -> StoreSettings:
     folder = path.absolute().parent
     state_folder = environ.get("STATE_DIRECTORY", "").split(":")[0] or folder
 
     def parse(url: str) -> str:
-        if url.startswith(("postgresql://", "postgres://")):
-            raise ValueError("PostgreSQL is not built in yet")
+        if is_postgres(url):
+            return kinds.postgres_url(url)
         name = url.removeprefix(SQLITE)
         if name == url or not name or name == ":memory:" or "\0" in name:
             raise ValueError
@@ -178,10 +179,15 @@ def _store(section: Section, path: Path, environ: Mapping[str, str]) -> StoreSet
 
     settings = StoreSettings(
         url=section.optional(
-            "url", kinds.text(f"{SQLITE} and a path", parse), f"{SQLITE}{state_folder}/poller.db"
+            "url",
+            kinds.text(f"{SQLITE} and a path, or postgresql://…", parse),
+            f"{SQLITE}{state_folder}/poller.db",
         ),
         history_days=section.optional("history_days", kinds.DAYS, 90.0),
+        password=section.optional("password_file", password, "") or None,
     )
+    if settings.password and not is_postgres(settings.url):
+        section.fault("password_file", "expected with a postgresql:// url alone")
     section.close()
     return settings
 

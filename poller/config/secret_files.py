@@ -29,6 +29,7 @@ class SecretFiles:
         self._folder = Path(credentials) if credentials else config_path.absolute().parent
         self._flat = bool(credentials)
         self.app_secret: Kind[str] = text("a file with the lot's app_secret in it", self._read)
+        self.password: Kind[str] = text("a file with a password in it", self._read)
         self.token: Kind[str] = text("a file with a token in it", self._token)
         self.webhook_secret: Kind[str] = text("a file with a whsec_… secret in it", self._webhook_secret)
 

@@ -38,10 +38,11 @@ class WebhookSettings:
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """`url` is `sqlite:///` and an absolute path."""
+    """`url` is `sqlite:///` and an absolute path, or `postgresql://` without a password."""
 
     url: str
     history_days: float
+    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from poller.ports import Stamp, Store
+from poller.ports import Stamp, Store, StoreUnavailableError
 from poller.ports.records import Records
 from poller.stores.sqlite import SqliteStore
 from poller.stores.sqlite.backup import copy_to
 
 SQLITE = "sqlite:///"
+POSTGRES = ("postgresql://", "postgres://")
 
 
 class KeptStore(Store, Records, Protocol):
@@ -42,12 +43,19 @@ class KeptStore(Store, Records, Protocol):
         """`time.monotonic()` when the transaction that is running now began; None while none runs."""
 
 
-async def open_store(url: str, *, lock_wait: float = 10.0) -> KeptStore:
-    """Open the store at `url`: `sqlite:///relative/path` or `sqlite:////absolute/path`.
+async def open_store(
+    url: str, *, lock_wait: float = 10.0, password: str | None = None, name: str = ""
+) -> KeptStore:
+    """Open the store at `url`: `sqlite:///relative/path`, `sqlite:////absolute/path` or `postgresql://…`.
 
-    Waits at most `lock_wait` seconds for another process to let go of it. Raises ValueError for another
-    URL, and StoreHeldError, StoreTooNewError, StoreCorruptError and StoreUnavailableError.
+    Waits at most `lock_wait` seconds for another process to let go of a file. `password` and `name`, the
+    daemon's own at each of its starts, are for PostgreSQL. Raises ValueError for another URL, and
+    StoreHeldError, StoreTooNewError, StoreCorruptError and StoreUnavailableError.
     """
+    if is_postgres(url):
+        from poller.stores.postgres import PostgresStore  # noqa: PLC0415 - it needs a driver that is an extra
+
+        return await PostgresStore.open(url, password=password, name=name)
     return await SqliteStore.open(sqlite_path(url), lock_wait=lock_wait)
 
 
@@ -55,9 +63,18 @@ def backup(url: str, path: Path) -> int:
     """Write a consistent copy of the store at `url` to a new file; how many orders it holds.
 
     The daemon need not be asked: it may use the store meanwhile, or not run. Raises FileExistsError,
-    StoreTooNewError, StoreCorruptError and StoreUnavailableError.
+    StoreTooNewError, StoreCorruptError and StoreUnavailableError; this for PostgreSQL, too, which has its own.
     """
+    if is_postgres(url):
+        raise StoreUnavailableError(
+            "a store in PostgreSQL is copied with its own programs: pg_dump, pg_basebackup"
+        )
     return copy_to(path, sqlite_path(url))
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a store's URL names a database of PostgreSQL."""
+    return url.startswith(POSTGRES)
 
 
 def sqlite_path(url: str) -> Path:

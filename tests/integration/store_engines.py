@@ -15,7 +15,9 @@ from poller.core.orders import Change, NewOrder, NoticeType, Order, OrderKey, St
 from poller.core.replies import Payment
 from poller.ports import Accepted, Delivery, Making, Pending, Progress
 from poller.stores import KeptStore
+from poller.stores.postgres import PostgresStore
 from poller.stores.sqlite import SqliteStore
+from tests.integration.postgres_server import schema_for, shared_server
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LOT = "49f0cc52-e8c7-41e3-b54d-af666b8cc11a"
@@ -25,6 +27,7 @@ Opener = Callable[[], Awaitable[KeptStore]]
 ENGINES: dict[str, Callable[[Path], Awaitable[KeptStore]]] = {
     "sqlite": lambda folder: SqliteStore.open(folder / "poller.db"),
     "sqlite in simulated time": lambda folder: SqliteStore.open(folder / "poller.db", inline=True),
+    "postgresql": lambda folder: PostgresStore.open(shared_server().url(schema_for(folder))),
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from poller.config import Config, ConfigError, Listen, load, load_for_client
+from poller.config import Config, ConfigError, Listen, load, load_for_client, load_store
 from poller.core.cadence import Cadence
 from poller.pyun import Lot
 
@@ -59,6 +59,7 @@ def test_one_lot_is_all_that_must_be_configured(write: Write, tmp_path: Path) ->
     assert config.lots == {PARK: Lot(SECRET)}
     assert config.cadence == Cadence(0.5, 1, 0.1, 900, 90, 259_200)
     assert (config.intake.listen, config.intake.token) == (Listen("127.0.0.1", 8710), None)
+    assert config.cadence.queries_per_order is None
     assert config.webhook is None
     assert (config.store.url, config.store.history_days) == (f"sqlite:///{tmp_path}/poller.db", 90)
     assert (config.log.level, config.log.format) == ("info", "auto")
@@ -73,6 +74,7 @@ def test_every_key_reaches_its_setting(write: Write, tmp_path: Path) -> None:
             + 'app_id = "op1"\napi_type = "api-debug"\n'
             + "[polling]\ninitial_delay_seconds = 0\nmin_interval_seconds = 2\nage_fraction = 0.25\n"
             + "max_interval_seconds = 60\nundecided_after_seconds = 0\ngive_up_after_seconds = 3600\n"
+            + "queries_per_order = 4.5\n"
             + '[intake]\nlisten = "0.0.0.0:80"\ntoken_file = "intake.token"\n'
             + WEBHOOK
             + "timeout_seconds = 3\ngive_up_after_seconds = 60\n"
@@ -83,7 +85,7 @@ def test_every_key_reaches_its_setting(write: Write, tmp_path: Path) -> None:
     assert (config.platform.url, config.platform.rate_per_second) == ("http://127.0.0.1:1/p", 5)
     assert (config.platform.max_concurrency, config.platform.timeout) == (6, 7.5)
     assert config.lots == {PARK: Lot(SECRET, "op1", "api-debug")}
-    assert config.cadence == Cadence(0, 2, 0.25, 60, 0, 3600)
+    assert config.cadence == Cadence(0, 2, 0.25, 60, 0, 3600, 4.5)
     assert (config.intake.listen, config.intake.token) == (Listen("0.0.0.0", 80), TOKEN)
     assert config.webhook is not None
     assert (config.webhook.url, config.webhook.secret) == ("http://127.0.0.1:9000/payments", WHSEC)
@@ -107,7 +109,7 @@ def test_all_faults_are_reported_in_one_go(write: Write) -> None:
     assert "[log] level: expected one of debug, info, warning, error, found true" in found
     assert "[webhook] url: expected an http:// or https:// URL, found nothing" in found
     assert "[webhook] secret_file: expected a file with a whsec_… secret in it, found nothing" in found
-    assert '[store] url: expected sqlite:/// and a path, found "mysql://x"' in found
+    assert '[store] url: expected sqlite:/// and a path, or postgresql://…, found "mysql://x"' in found
     assert found.count("\n") == 6
 
 
@@ -115,6 +117,11 @@ def test_all_faults_are_reported_in_one_go(write: Write) -> None:
     ("text", "fault"),
     [
         ("[platform]\nrate_per_second = true", "[platform] rate_per_second: expected a whole number"),
+        (
+            "[polling]\nqueries_per_order = 0.5",
+            "[polling] queries_per_order: expected a number, 1 or above, found 0.5",
+        ),
+        ("[polling]\nqueries_per_order = true", "[polling] queries_per_order: expected a number"),
         (
             "[platform]\nrate_per_second = 0",
             "[platform] rate_per_second: expected a whole number, at least 1, found 0",
@@ -144,7 +151,15 @@ def test_all_faults_are_reported_in_one_go(write: Write) -> None:
             '[intake]\nlisten = "[::]:8710"',
             "[intake] token_file: expected a token, since [::]:8710 is not loopback",
         ),
-        ('[store]\nurl = "postgresql://u:pw@db/x"', "PostgreSQL is not built in yet"),
+        (
+            '[store]\nurl = "postgresql://u:hidden@db/x"',
+            "[store] url: expected sqlite:/// and a path, or postgresql://",
+        ),
+        ('[store]\nurl = "postgresql://u@db"', "the url names no database"),
+        (
+            '[store]\npassword_file = "intake.token"',
+            "[store] password_file: expected with a postgresql:// url alone",
+        ),
         ('[store]\nurl = "sqlite://"', "[store] url: expected sqlite:/// and a path"),
         ("platform = 5", "[platform]: expected a table, found 5"),
         ('level = "debug"', "level: unknown key outside of any section"),
@@ -154,6 +169,21 @@ def test_a_wrong_value_is_named_with_what_was_expected(write: Write, text: str, 
     found = faults(write(text + "\n" + PARKS))
     assert fault in found
     assert "\n" not in found
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:hidden@db/x", "postgresql://u@db/x?password=hidden"])
+def test_a_password_in_a_url_is_refused_and_not_shown(write: Write, url: str) -> None:
+    found = faults(write(f'[store]\nurl = "{url}"\n{PARKS}'))
+    assert "a password never stands in the url: name its file as password_file" in found
+    assert "hidden" not in found
+
+
+def test_a_store_in_postgresql_has_its_password_in_a_file(write: Write) -> None:
+    url = "postgresql://poller@db1,db2/poller?target_session_attrs=read-write"
+    path = write(f'[store]\nurl = "{url}"\npassword_file = "intake.token"\n{PARKS}')
+    assert (loaded(path).store.url, loaded(path).store.password) == (url, TOKEN)
+    assert TOKEN not in repr(loaded(path))
+    assert load_store(path, {}).password is None
 
 
 def test_giving_up_early_needs_no_word_about_undecided(write: Write) -> None:

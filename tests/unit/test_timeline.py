@@ -104,6 +104,16 @@ def test_the_wall_time_and_the_wait_of_what_is_due_are_told_from_the_schedule() 
     assert timeline.until(850.0) == 0.0
 
 
+def test_a_daemon_of_a_fleet_moves_forward_to_the_others_and_never_back() -> None:
+    timeline = restarted(Stamp(500.0, 800.0, NOON), NOON)
+    timeline.advance(510.0, 850.0)
+    assert (timeline.run(), timeline.schedule()) == (510.0, 850.0)
+    timeline.advance(400.0, 900.0)
+    assert (timeline.run(), timeline.schedule()) == (510.0, 900.0)
+    timeline.advance(520.0, 100.0)
+    assert (timeline.run(), timeline.schedule()) == (520.0, 910.0)
+
+
 @given(
     st.lists(
         st.tuples(st.floats(0, 1e5), st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC))),

@@ -1,0 +1,215 @@
+"""What a store is made of: lines, lane, session, what is noted and held, and the tasks that keep them going."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from poller.ports import Progress, Stamp, StoreUnavailableError, UnknownOrderError
+from poller.stores.postgres import schema
+from poller.stores.postgres.address import Address, parse
+from poller.stores.postgres.faults import HeldElsewhereError, is_passing
+from poller.stores.postgres.fleet import PRESENT, FleetTime, read_stamp
+from poller.stores.postgres.heartbeat import Heartbeat
+from poller.stores.postgres.holds import Holds
+from poller.stores.postgres.lane import CLOSED, Handler, Lane, Transaction
+from poller.stores.postgres.lines import Connection, Line, Readers
+from poller.stores.postgres.notes import settle
+from poller.stores.postgres.session import Session
+from poller.stores.sqlite.behind import Behind
+from poller.stores.sqlite.journal import Journal
+from poller.stores.sqlite.notes import Notes
+
+READERS = 2
+OPEN_S = 20.0  # tables may have to be made
+READ_S = 10.0
+CLOSE_S = 10.0
+LAST_S = 2.0  # of it, for saying goodbye
+REFUSALS = (UnknownOrderError, HeldElsewhereError)  # answers, after which the transaction goes on
+
+T = TypeVar("T")
+C = TypeVar("C")
+Work = Callable[[Transaction], Awaitable[T]]
+
+
+class Engine:
+    """Call it from the loop's thread alone."""
+
+    def __init__(
+        self, address: Address, presence: Line, name: str, *, lease: float, run: float, stamp: Stamp | None
+    ) -> None:
+        journal = Journal()
+        self.last_stamp = stamp
+        self.lost: Callable[[], None] | None = None
+        self.fleet = FleetTime(run)
+        self.session = Session(name, lease, self.fleet, self._lose)
+        self.heartbeat = Heartbeat(presence, self.session, lease)
+        self._presence = presence
+        self._notes = Notes(journal)
+        self._orders = Holds()
+        self._deliveries = Holds()
+        self._line = Line(address)
+        self.lane = Lane(self._line, self.session, journal, self._begin)
+        self._readers = Readers(address, READERS)
+        self._behind = Behind(self._notes, self._start_settling)
+        self._tasks = [_task(self.lane.run(), "store-lane"), _task(self.heartbeat.run(), "store-heartbeat")]
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls, url: str, *, password: str | None, tls: ssl.SSLContext | str | None, name: str, lease: float
+    ) -> Engine:
+        """As `PostgresStore.open`."""
+        address = parse(url, password, tls)
+        line = Line(address)
+        try:
+            async with line.use(OPEN_S) as connection:
+                await schema.migrate(connection, address.place)
+        finally:
+            await line.close(LAST_S)
+        presence = Line(address, greeting=PRESENT, idle_session_timeout=f"{lease * 1000:.0f}")
+        name = name or f"daemon {uuid4().hex[:12]}"
+        try:
+            async with presence.use(OPEN_S, greet=False) as connection:
+                run, stamp = await read_stamp(connection, datetime.now(UTC))
+                engine = cls(address, presence, name, lease=lease, run=run, stamp=stamp)
+                await engine.session.ensure(connection)
+        except BaseException:
+            presence.drop()
+            raise
+        return engine
+
+    def check(self) -> None:
+        """Raises the defect that has ended one of the tasks."""
+        for task in self._tasks:
+            if task.done() and not self._closed:
+                task.result()
+
+    async def write(
+        self,
+        handler: Handler[C, T],
+        call: C,
+        *,
+        durable: bool = False,
+        abandoned: Callable[[T], None] | None = None,
+    ) -> T:
+        """Have a call done in the lane; a caller that is cancelled gives back what it would have held."""
+        future = self.lane.submit(handler, call, durable=durable, abandoned=abandoned)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if abandoned is not None and not future.cancelled() and future.exception() is None:
+                abandoned(future.result())  # cancelled between answer and step
+            raise
+
+    async def work(
+        self, work: Work[T], *, durable: bool = False, abandoned: Callable[[T], None] | None = None
+    ) -> T:
+        """Have something done in the lane that is alone of its kind."""
+
+        async def handler(transaction: Transaction, _: Sequence[None]) -> Sequence[T | Exception]:
+            try:
+                return [await work(transaction)]
+            except REFUSALS as refusal:
+                return [refusal]
+
+        return await self.write(handler, None, durable=durable, abandoned=abandoned)
+
+    async def read(self, read: Callable[[Connection], Awaitable[T]], *, noted: bool = False) -> T:
+        """Read what has been written by those who called before and, with `noted`, what they noted."""
+        if noted and self._notes:
+            await self._start_settling()
+        elif not self.lane.is_idle():
+            await self.lane.submit(None, None)
+        if self._closed:
+            raise StoreUnavailableError(CLOSED)
+        try:
+            return await self._read(read)
+        except StoreUnavailableError as fault:
+            if not is_passing(fault):
+                raise
+            return await self._read(read)
+
+    def note(self, progress: Progress) -> None:
+        self._notes.add(progress)
+        self._behind.noted()
+
+    def note_logged(self, ids: Iterable[int]) -> None:
+        self._notes.add_logged(ids)
+        self._behind.noted()
+
+    def give_back_orders(self, ids: Iterable[int]) -> None:
+        self._notes.give_back_orders(ids)
+        self._behind.noted()
+
+    def give_back_deliveries(self, ids: Iterable[int]) -> None:
+        self._notes.give_back_deliveries(ids)
+        self._behind.noted()
+
+    def has_releases(self) -> bool:
+        return self._notes.releases
+
+    async def flush(self) -> None:
+        """Write down what is noted, and the daemon's times."""
+
+        async def work(transaction: Transaction) -> None:
+            await settle(transaction)
+            transaction.wrote = True
+
+        await self.work(work)
+
+    async def close(self) -> None:
+        """Write everything down and leave the fleet; bounded in time. Raises StoreUnavailableError."""
+        if self._closed:
+            return
+        self._behind.stop()
+        self._closed = True
+        writing = _task(self.flush(), "store-closing")
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await asyncio.sleep(0)  # until it is in the lane
+                self.lane.stop()
+                self.heartbeat.stop()
+                await asyncio.wait([writing, *self._tasks])
+                async with self._presence.use(LAST_S) as connection:
+                    await self.session.end(connection)
+                await writing
+        except TimeoutError:
+            raise StoreUnavailableError(
+                f"PostgreSQL has not answered for {CLOSE_S:.0f} s; what was taken on and what has ended is kept, "
+                "and the others of the fleet have the rest within a lease"
+            ) from None
+        finally:
+            for task in (writing, *self._tasks):
+                task.cancel()
+            await asyncio.gather(writing, *self._tasks, return_exceptions=True)
+            await asyncio.gather(*(one.close(LAST_S) for one in (self._line, self._presence, self._readers)))
+
+    async def _read(self, read: Callable[[Connection], Awaitable[T]]) -> T:
+        async with self._readers.use(READ_S) as connection:
+            return await read(connection)
+
+    def _begin(self, connection: Connection, me: int) -> Transaction:
+        return Transaction(connection, me, self._notes, self._orders, self._deliveries)
+
+    def _start_settling(self) -> asyncio.Future[None]:
+        return self.lane.submit(_settle_all, None)
+
+    def _lose(self) -> None:
+        self._orders.lose_all()
+        self._deliveries.lose_all()
+        if self.lost is not None:
+            self.lost()
+
+
+async def _settle_all(transaction: Transaction, calls: Sequence[None]) -> Sequence[None]:
+    await settle(transaction)
+    return [None] * len(calls)
+
+
+def _task(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    return asyncio.get_running_loop().create_task(coroutine, name=name)

@@ -1,0 +1,37 @@
+"""What this daemon holds and what it held when its lease was lost. PostgreSQL decides; this remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Holds:
+    """Ids of one kind. A lost one is so until it is held anew: what is still under way with it writes nothing."""
+
+    def __init__(self) -> None:
+        self._held: set[int] = set()
+        self._lost: set[int] = set()
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._held
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def is_lost(self, number: int) -> bool:
+        return number in self._lost
+
+    def any_lost(self) -> bool:
+        return bool(self._lost)
+
+    def hold(self, numbers: Iterable[int]) -> None:
+        numbers = list(numbers)
+        self._held.update(numbers)
+        self._lost.difference_update(numbers)
+
+    def release(self, numbers: Iterable[int]) -> None:
+        self._held.difference_update(numbers)
+
+    def lose_all(self) -> None:
+        self._lost |= self._held
+        self._held.clear()

@@ -1,0 +1,146 @@
+"""Connections, each opened when it is needed and dropped at the first fault. Every wait is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
+
+import asyncpg  # type: ignore[import-untyped]
+
+from poller.stores.postgres.address import SCHEMA, Address
+from poller.stores.postgres.faults import fault_of
+
+CONNECT_S = 5.0
+STATEMENT_S = 8.0
+LOCK_S = 4.0  # below the next, so that whoever waits for a stuck session lives to see it ended
+IDLE_IN_TRANSACTION_S = 5.0  # a daemon paused inside a transaction keeps its locks no longer; below the lease
+
+SETTINGS = {
+    "application_name": "poller",
+    "search_path": SCHEMA,
+    "timezone": "UTC",
+    "synchronous_commit": "on",
+    "default_transaction_isolation": "read committed",
+    "statement_timeout": f"{STATEMENT_S * 1000:.0f}",
+    "lock_timeout": f"{LOCK_S * 1000:.0f}",
+    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S * 1000:.0f}",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    # Each query walks an index in its order and looks the rest up row by row. With the statistics of tables
+    # that fill and empty within minutes the planner would read and sort all of one now and then.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+}
+
+Row = Sequence[Any]
+
+
+class Connection(Protocol):
+    """What is used of the driver's."""
+
+    async def execute(self, query: str, *args: object) -> str: ...
+
+    async def fetch(self, query: str, *args: object) -> list[Row]: ...
+
+    async def fetchrow(self, query: str, *args: object) -> Row | None: ...
+
+    async def fetchval(self, query: str, *args: object) -> Any: ...
+
+    async def close(self, *, timeout: float) -> None: ...
+
+    def terminate(self) -> None: ...
+
+    def is_closed(self) -> bool: ...
+
+
+class Line:
+    """One connection for one user at a time."""
+
+    def __init__(self, address: Address, *, greeting: str | None = None, **settings: str) -> None:
+        """`greeting` is a statement that begins each connection."""
+        self._address = address
+        self._greeting = greeting
+        self._settings = {**SETTINGS, **settings}
+        if "search_path=" in address.url:
+            del self._settings["search_path"]
+        self._lock = asyncio.Lock()
+        self._connection: Connection | None = None
+
+    @asynccontextmanager
+    async def use(self, seconds: float, *, greet: bool = True) -> AsyncIterator[Connection]:
+        """The connection, for so many seconds at most, beside what connecting takes.
+
+        Whatever leaves it but a StoreUnavailableError of the caller's own, the connection is dropped, and what
+        was not committed with it. Raises StoreUnavailableError for every fault of the world's.
+        """
+        async with self._lock:
+            try:
+                connection = await self._open(greet=greet)
+                async with asyncio.timeout(seconds):
+                    yield connection
+            except BaseException as error:
+                fault = fault_of(error, self._address.place)
+                if fault is not error:
+                    self.drop()
+                if fault is None or fault is error:
+                    raise
+                raise fault from error
+
+    def drop(self) -> None:
+        """Let the connection go at once, whatever it is doing."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def close(self, seconds: float) -> None:
+        """Say goodbye, or drop it where that takes too long."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.close(timeout=seconds)  # it is dropped where this fails
+
+    async def _open(self, *, greet: bool) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = None
+            async with asyncio.timeout(CONNECT_S):
+                self._connection = await asyncpg.connect(
+                    self._address.url,
+                    password=self._address.password,
+                    ssl=self._address.tls,
+                    timeout=CONNECT_S,
+                    command_timeout=STATEMENT_S + 1.0,
+                    server_settings=self._settings,
+                )
+                if self._greeting is not None and greet:
+                    await self._connection.execute(self._greeting)
+        return self._connection
+
+
+class Readers:
+    """A few lines to read on."""
+
+    def __init__(self, address: Address, count: int) -> None:
+        self._all = [Line(address, default_transaction_read_only="on") for _ in range(count)]
+        self._idle = list(self._all)
+        self._free = asyncio.Semaphore(count)
+
+    @asynccontextmanager
+    async def use(self, seconds: float) -> AsyncIterator[Connection]:
+        """As `Line.use`; the line used last comes first."""
+        async with self._free:
+            line = self._idle.pop()
+            try:
+                async with line.use(seconds) as connection:
+                    yield connection
+            finally:
+                self._idle.append(line)
+
+    async def close(self, seconds: float) -> None:
+        await asyncio.gather(*(line.close(seconds) for line in self._all))
