@@ -54,6 +54,7 @@ class Ledger:
 
         def noting(order: Order) -> Change | None:
             changed = change(order, at)
+            made.clear()  # the store may have undone it, to do it once more
             if changed is not None:
                 made.append((order.state, changed))
             return changed

@@ -156,7 +156,10 @@ def _flatten_exception(logger: WrappedLogger, method: str, record: EventDict) ->
 
 
 def _make_plain(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
-    return cast(EventDict, _plain(record, masking=True))
+    for name, value in record.items():
+        if type(value) is not str or not value.isprintable() or name.lower() in _SECRET_NAMES:
+            record[name] = cast(EventDict, _plain({name: value}, masking=True))[name]
+    return record
 
 
 def _plain(value: object, *, masking: bool, depth: int = 0) -> object:

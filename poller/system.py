@@ -22,7 +22,8 @@ class SystemClock:
         return time.monotonic()
 
     def wall(self) -> datetime:
-        return datetime.now(UTC)
+        now = datetime.now(UTC)
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)  # as it is kept and told
 
     def jitter(self) -> float:
         return random.random()  # noqa: S311 - spreads load, guards nothing

@@ -27,7 +27,7 @@ from poller.daemon import serve
 from poller.liveness import StalledError
 from poller.ports import StoreCorruptError, StoreHeldError, StoreTooNewError, StoreUnavailableError
 
-# How many objects are made before each generation is looked through for garbage in cycles, of which there is next to
+# How many objects are made before each generation is looked through for garbage in cycles, of which there is next
 # none: to look through ten thousand orders at every thousand queries costs as much as asking does.
 GARBAGE = (20_000, 20, 50)
 

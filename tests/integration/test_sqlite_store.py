@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from poller.core.delivery import DeliveryState
-from poller.core.orders import Answer, NewOrder, Order, OrderKey, State, mark_undecided
+from poller.core.orders import Answer, Change, NewOrder, NotAllowedError, Order, OrderKey, State, mark_undecided
 from poller.ports import (
     Accepted,
     Attempt,
@@ -144,7 +144,34 @@ async def test_only_what_must_survive_a_power_cut_is_synced(opened: Opened) -> N
     assert await mode(lambda: store.redeliver("e1", 0.0, 0.0)) == "FULL"
 
 
-async def test_what_waits_is_committed_together_and_one_bad_job_spoils_nothing(opened: Opened) -> None:
+def refused(_: Order) -> Change:
+    raise NotAllowedError("not in this state")
+
+
+async def test_what_waits_is_committed_together_and_one_that_refuses_spoils_nothing(opened: Opened) -> None:
+    store = opened.store
+    await take_on(store, "busy", "a")
+    writer = BusyWriter(store)
+    busy = await writer.begin()
+    before = opened.told.count("COMMIT")
+    tasks = await started(
+        take_on(store, "b"),
+        store.change(OrderKey("", ""), paid, making("e2")),
+        store.change(key("a"), refused, making("e3")),
+        store.change(key("a"), paid, making("e4")),
+    )
+    writer.end()
+    results: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
+    accepted, unknown, not_allowed, ended = results
+    await busy
+    assert opened.told.count("COMMIT") == before + 2  # the busy one's, and theirs
+    assert names(accepted) == ["b"]
+    assert isinstance(unknown, UnknownOrderError)
+    assert isinstance(not_allowed, NotAllowedError)
+    assert ended.state is State.PAID
+
+
+async def test_one_that_has_written_and_then_fails_spoils_nothing_of_those_it_waited_with(opened: Opened) -> None:
     store = opened.store
     await take_on(store, "busy", "a")
     writer = BusyWriter(store)
@@ -161,7 +188,7 @@ async def test_what_waits_is_committed_together_and_one_bad_job_spoils_nothing(o
     results: list[Any] = await asyncio.gather(*tasks, return_exceptions=True)
     accepted, told, doubled, unknown, seen = results
     await busy
-    assert opened.told.count("COMMIT") == before + 2
+    assert opened.told.count("COMMIT") == before + 5  # the busy one's, and one for each of the other four
     assert names(accepted) == ["b"]
     assert (told.state, told.undecided_at) == (State.PENDING, AT)
     assert isinstance(doubled, sqlite3.IntegrityError)

@@ -22,7 +22,8 @@ from poller.stores.sqlite.rows import from_ms, to_ms
 class Job:
     """One caller's work on the connection, and how it came out.
 
-    `alone` work runs outside a transaction. `abandoned` gets the result where the caller was cancelled.
+    `work` may be run twice, what the first time did undone. `alone` work runs outside a transaction. `abandoned`
+    gets the result where the caller was cancelled.
     """
 
     work: Callable[[sqlite3.Connection], Any]
@@ -68,16 +69,19 @@ class Transactions:
         try:
             self._begin(durable=durable)
             before = self._connection.total_changes
-            if len(jobs) == 1:  # alone in its transaction, which is undone with it
-                jobs[0].result = jobs[0].work(self._connection)
-            else:
-                for job in jobs:
-                    self._run_one(job)
+            for job in jobs:
+                self._run_one(job)
             if wrote := self._connection.total_changes != before:
                 self.write_stamp()
             self._connection.execute("COMMIT")
         except Exception as error:
-            self._abandon(jobs, error)
+            if len(jobs) == 1 or fault_of(error, self._path) is not None:
+                self._abandon(jobs, error)
+                return
+            self._undo()  # one has written and then refused: each is run again, in a transaction of its own
+            for job in jobs:
+                job.result = job.error = None
+                self.run([job])
         else:
             self._journal.keep()
             if wrote and self.wrote is not None:
@@ -128,23 +132,24 @@ class Transactions:
             self._doubtful = False
 
     def _run_one(self, job: Job) -> None:
-        mark = self._journal.mark()
-        self._connection.execute("SAVEPOINT job")
+        """Run a job; what one has written that then refuses is undone, which nearly none has."""
+        mark, before = self._journal.mark(), self._connection.total_changes
         try:
             job.result = job.work(self._connection)
         except Exception as error:
-            if fault_of(error, self._path) is not None:
+            if fault_of(error, self._path) is not None or self._connection.total_changes != before:
                 raise
-            self._connection.execute("ROLLBACK TO job")
             self._journal.undo(mark)
             job.error = error
-        self._connection.execute("RELEASE job")
 
-    def _abandon(self, jobs: Sequence[Job], error: Exception) -> None:
+    def _undo(self) -> None:
         if self._connection.in_transaction:
             with suppress(sqlite3.Error):  # tried again before the next batch
                 self._connection.execute("ROLLBACK")
         self._journal.undo()
+
+    def _abandon(self, jobs: Sequence[Job], error: Exception) -> None:
+        self._undo()
         fault = fault_of(error, self._path)
         self._doubtful |= is_io_error(error)
         if isinstance(fault, StoreCorruptError):

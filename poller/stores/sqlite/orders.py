@@ -12,7 +12,7 @@ from poller.core.documents import compact_json, same_json
 from poller.core.orders import NewOrder, Order, OrderKey, State
 from poller.ports import Accepted, Differs, HistoryEntry, Known, Pending, Submitted, UnknownOrderError
 from poller.stores.sqlite.notes import joined
-from poller.stores.sqlite.rows import ANSWER, ORDER, entry_of, from_ms, maybe_from_ms, maybe_ms, order_of, to_ms
+from poller.stores.sqlite.rows import ANSWER, ORDER, entry_of, from_ms, maybe_ms, order_of, to_ms, whole_ms
 
 _FROM = (
     "FROM orders o LEFT JOIN schedule s ON s.order_id = o.id LEFT JOIN history h ON h.order_id = o.id "
@@ -182,13 +182,12 @@ def write(connection: sqlite3.Connection, before: Order, changed: Order, run: fl
 
 
 def _as_kept(order: Order) -> Order:
-    """Times are kept in whole milliseconds."""
-    return replace(
-        order,
-        undecided_at=maybe_from_ms(maybe_ms(order.undecided_at)),
-        final_at=maybe_from_ms(maybe_ms(order.final_at)),
-        conflict_at=maybe_from_ms(maybe_ms(order.conflict_at)),
-    )
+    """Times are kept in whole milliseconds, which they are in already where they come from the machine's clock."""
+    times = (order.undecided_at, order.final_at, order.conflict_at)
+    if not any(at is not None and at.microsecond % 1000 for at in times):
+        return order
+    undecided_at, final_at, conflict_at = (None if at is None else whole_ms(at) for at in times)
+    return replace(order, undecided_at=undecided_at, final_at=final_at, conflict_at=conflict_at)
 
 
 def append_history(

@@ -37,6 +37,11 @@ def from_ms(ms: int) -> datetime:
     return EPOCH + ms * MILLISECOND
 
 
+def whole_ms(at: datetime) -> datetime:
+    """The time as it is kept."""
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+
+
 def maybe_ms(at: datetime | None) -> int | None:
     """As `to_ms`; None stays None."""
     return None if at is None else to_ms(at)

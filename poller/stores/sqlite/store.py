@@ -170,8 +170,9 @@ class SqliteStore:
 
     async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Order:
         def work(connection: sqlite3.Connection) -> Order:
-            self._settle_order(connection, key)
-            return transition.apply(connection, key, change, making, holds=self._orders, tally=self._tally)
+            return transition.apply(
+                connection, key, change, making, notes=self._notes, holds=self._orders, tally=self._tally
+            )
 
         return await self._writer.submit(work, durable=True)
 

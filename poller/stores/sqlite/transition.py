@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 
 from poller.core.orders import Change, Order, OrderKey, State
 from poller.ports import Making
-from poller.stores.sqlite import deliveries, orders
+from poller.stores.sqlite import deliveries, orders, schedule
 from poller.stores.sqlite.holds import OrderHolds
+from poller.stores.sqlite.notes import Noted, Notes
+from poller.stores.sqlite.rows import whole_ms
 from poller.stores.sqlite.tally import Tally
 
 
@@ -18,6 +21,7 @@ def apply(
     change: Callable[[Order], Change | None],
     making: Making,
     *,
+    notes: Notes,
     holds: OrderHolds,
     tally: Tally,
 ) -> Order:
@@ -25,10 +29,18 @@ def apply(
 
     Raises UnknownOrderError and whatever `change` raises.
     """
-    before = orders.load(connection, key)
+    kept = orders.load(connection, key)
+    noted = notes.take_order(kept.id)
+    before = kept if noted is None else _with_noted(kept, noted)
     changed = change(before)
     if changed is None:
+        if noted is not None:
+            schedule.write_noted(connection, holds, {kept.id: noted})
         return before
+    if noted is not None:
+        orders.append_history(connection, kept.id, noted.runs, is_first=not kept.polls)
+        if noted.released:
+            holds.release(kept.id)
     after = orders.write(connection, before, changed.order, making.run)
     if changed.notice is not None:
         deliveries.make(connection, after, changed.notice, making)
@@ -42,6 +54,16 @@ def apply(
     elif after.id not in holds:
         holds.reveal(after.id, after.due)
     return after
+
+
+def _with_noted(order: Order, noted: Noted) -> Order:
+    """The order as it would be read, were what is noted of it written down."""
+    last = noted.runs[-1].answer if noted.runs else order.last_answer
+    if last is not None:
+        last = replace(last, at=whole_ms(last.at))
+    if order.state is not State.PENDING or noted.due is None:
+        return replace(order, polls=order.polls + noted.polls, last_answer=last)
+    return replace(order, polls=order.polls + noted.polls, last_answer=last, due=noted.due, errors=noted.errors)
 
 
 def _is_pending(order: Order) -> bool:
