@@ -1,0 +1,24 @@
+"""Nothing to do: what the daemon takes while no car waits."""
+
+from __future__ import annotations
+
+import time
+
+from tests.bench.daemon import Settings, daemon, fast_platform
+from tests.bench.figures import Figure
+
+SETTLE_S = 3.0
+
+
+def run(seconds: float) -> list[Figure]:
+    with fast_platform() as platform, daemon(platform.url, Settings(webhook=True)) as running:
+        time.sleep(SETTLE_S)
+        before = running.usage()
+        time.sleep(seconds)
+        used = running.usage().since(before)
+    return [
+        Figure("idle", "memory", used.rss / 1e6, "MB", ("≤", 45.0)),
+        Figure("idle", "wake-ups, all threads", used.switches / seconds, "a second", ("≤", 2.0)),
+        Figure("idle", "written to the disk", used.written, "bytes", ("≤", 0.0)),
+        Figure("idle", "CPU", 100 * used.cpu / seconds, "%"),
+    ]

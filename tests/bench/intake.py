@@ -1,0 +1,91 @@
+"""Taking orders on, durable: one by one, in batches, and beside polling at the full rate."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from poller.stores.sqlite import schema
+from poller.stores.sqlite.opening import connect
+from tests.bench import scripted
+from tests.bench.daemon import Settings, daemon, fast_platform, listening
+from tests.bench.figures import Figure
+from tests.bench.load import post
+
+CONNECTIONS = 32
+BATCH = 1000
+LATER_S = 3600.0  # to the first query: none disturbs
+FULL_RATE = 500  # queries per second
+
+
+def run(singles: int, batches: int) -> list[Figure]:
+    bodies = [{"pay_partner": scripted.never(index)} for index in range(singles)]
+    with listening("-m", "tests.bench.storeless") as port:
+        storeless = post(port, bodies, CONNECTIONS)
+    batched = [
+        [{"pay_partner": scripted.never(10_000_000 + start * BATCH + index)} for index in range(BATCH)]
+        for start in range(batches)
+    ]
+    with fast_platform() as platform, daemon(platform.url, Settings(initial_delay=LATER_S)) as running:
+        singly = post(running.port, bodies, CONNECTIONS)
+        in_batches = post(running.port, batched, 4)
+    raw = _raw_group_commit(batches)
+    return [
+        Figure("intake", "without a store, over 32 connections", storeless.requests_per_s, "orders/s"),
+        Figure(
+            "intake",
+            "durable, one by one over 32 connections, to that",
+            singly.requests_per_s / storeless.requests_per_s,
+            "",
+            ("≥", 0.7),
+        ),
+        Figure("intake", "raw SQLite, a sync for 1,000", raw, "orders/s"),
+        Figure("intake", "in batches of 1,000, to that", in_batches.requests_per_s * BATCH / raw, "", ("≥", 0.5)),
+        *_beside_polling(),
+    ]
+
+
+def _raw_group_commit(batches: int) -> float:
+    """Orders a second into the same tables, by the bare statements."""
+    with TemporaryDirectory(prefix="poller-bench-") as name, closing(connect(Path(name) / "raw.db")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        schema.migrate(connection, Path(name))
+        started = time.monotonic()
+        for batch in range(batches):
+            _insert(connection, range(batch * BATCH + 1, (batch + 1) * BATCH + 1))
+        return batches * BATCH / (time.monotonic() - started)
+
+
+def _insert(connection: sqlite3.Connection, numbers: range) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(
+        "INSERT INTO orders (id, park_uuid, pay_partner, state, metadata, accepted_at, opened_run) "
+        "VALUES (?, ?, ?, 'pending', '{}', 0, 0)",
+        [(number, scripted.PARK, scripted.never(number)) for number in numbers],
+    )
+    connection.executemany(
+        "INSERT INTO schedule (order_id, due, opened_run) VALUES (?, 0, 0)", [(number,) for number in numbers]
+    )
+    connection.execute("COMMIT")
+
+
+def _beside_polling() -> list[Figure]:
+    """A hundred orders a second, while the platform is asked as often as the rate allows."""
+    settings = Settings(CONNECTIONS, rate=FULL_RATE, initial_delay=0.0)
+    with fast_platform() as platform, daemon(platform.url, settings) as running:
+        running.submit([scripted.never(20_000_000 + index) for index in range(2 * FULL_RATE)])
+        time.sleep(2.0)
+        asked, began = platform.stats()["asked"], time.monotonic()
+        answered = post(
+            running.port, [{"pay_partner": scripted.never(index)} for index in range(1000)], 10, every=0.1
+        )
+        rate = (platform.stats()["asked"] - asked) / (time.monotonic() - began)
+    where = f"intake beside {FULL_RATE} polls/s"
+    return [
+        Figure(where, "polls/s meanwhile", rate),
+        Figure(where, "time to an answer, p99", answered.p99_ms, "ms", ("≤", 20.0)),
+    ]

@@ -1,0 +1,120 @@
+"""A busy lot's day in short: 1,000 orders over 20 s, settled after 4 s in the median, told over the webhook."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import aiohttp
+
+from poller.core.cadence import Cadence
+from tests.bench import scripted
+from tests.bench.bare import poll
+from tests.bench.daemon import Daemon, Settings, daemon, fast_platform
+from tests.bench.figures import Figure, percentile
+
+OVER_S = 20.0
+MEDIAN_S, SIGMA = 4.0, 0.8  # of the log-normal time to settle
+AHEAD_S = 2.0  # from drawing the orders up to the first of them
+
+
+def orders_of(count: int, seed: int) -> list[tuple[float, str]]:
+    """When each is handed in, by `time.monotonic()`, and its number, which says when it settles."""
+    dice = random.Random(seed)
+    start = time.monotonic() + AHEAD_S
+    times = sorted(start + OVER_S * dice.random() for _ in range(count))
+    return [
+        (at, scripted.at(at + MEDIAN_S * dice.lognormvariate(0.0, SIGMA), index)) for index, at in enumerate(times)
+    ]
+
+
+async def follow(url: str, orders: Sequence[tuple[float, str]]) -> int:
+    """What the daemon does of the asking, by a bare loop of one task an order; the number of queries."""
+    cadence, asked = Cadence(), 0
+
+    async def one(session: aiohttp.ClientSession, at: float, number: str) -> None:
+        nonlocal asked
+        await asyncio.sleep(max(at + cadence.initial_delay - time.monotonic(), 0))
+        while True:
+            asked += 1
+            if await poll(session, url, number) != "0":
+                return
+            await asyncio.sleep(cadence.gap(time.monotonic() - at, random.random()))
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=32)) as session:
+        await asyncio.gather(*(one(session, at, number) for at, number in orders))
+    return asked
+
+
+def bare(count: int, seed: int) -> float:
+    """Processor time for a poll, in microseconds, of the bare loop."""
+    with fast_platform() as platform:
+        command = [sys.executable, "-m", "tests.bench.realistic", f"{platform.url}/x", str(count), str(seed)]
+        taken = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return 1e6 * float(taken["cpu"]) / float(taken["polls"])
+
+
+async def hand_in(running: Daemon, orders: Sequence[tuple[float, str]]) -> None:
+    """Each by a request of its own when its time has come."""
+    async with aiohttp.ClientSession() as session:
+
+        async def one(at: float, number: str) -> None:
+            await asyncio.sleep(max(at - time.monotonic(), 0))
+            async with session.post(f"{running.url}/v1/orders", json={"pay_partner": number}) as response:
+                assert response.status == 201
+
+        await asyncio.gather(*(one(at, number) for at, number in orders))
+
+
+def run(count: int, seed: int = 1) -> list[Figure]:
+    """The daemon takes the orders on, asks, and tells; all of that is in its processor time."""
+    reference = bare(count, seed)
+    with fast_platform() as platform, daemon(platform.url, Settings(rate=1000, webhook=True)) as running:
+        orders = orders_of(count, seed)
+        before = running.usage()
+        asyncio.run(hand_in(running, orders))
+        stats = platform.stats()
+        while stats["notices"] < count:
+            time.sleep(0.2)
+            stats = platform.stats()
+        used = running.usage().since(before)
+        late = running.metrics()
+    lateness = "poller_poll_lateness_seconds"
+    on_time = late[f'{lateness}_bucket{{le="0.02"}}'] / late[f"{lateness}_count"]
+    where = f"realistic, {count} orders"
+    return [
+        Figure(where, "queries an order", stats["asked"] / count),
+        Figure(where, "bare loop", reference, "µs CPU a poll"),
+        Figure(
+            where,
+            "CPU a poll, intake and webhook included, to the bare loop's",
+            1e6 * used.cpu / stats["asked"] / reference,
+            target=("≤", 1.3),
+        ),
+        Figure(where, "polls at most 20 ms late", 100 * on_time, "%", ("≥", 99.0)),
+        Figure(
+            where,
+            "settled reply to notice, p99",
+            1000 * percentile(stats["settled_to_notice_s"], 0.99),
+            "ms",
+            ("≤", 20.0),
+        ),
+        Figure(where, "settled to notice, mean", 1000 * _mean(stats["settled_to_asked_s"]), "ms"),
+        Figure(where, "memory", used.rss / 1e6, "MB"),
+    ]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+if __name__ == "__main__":
+    drawn = orders_of(int(sys.argv[2]), int(sys.argv[3]))
+    started = time.process_time()
+    polls = asyncio.run(follow(sys.argv[1], drawn))
+    print(json.dumps({"polls": polls, "cpu": time.process_time() - started}))
