@@ -44,7 +44,13 @@ class Machine:
 
     def run(self, *words: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command in it to its end."""
-        done = subprocess.run(
+        done = self._perform(words, stdin)
+        if check:
+            assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def _perform(self, words: tuple[str, ...], stdin: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             self._inside(words),
             input=stdin,
             capture_output=True,
@@ -53,9 +59,6 @@ class Machine:
             env=ENVIRON,
             check=False,
         )
-        if check:
-            assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
 
     @contextmanager
     def background(self, *words: str) -> Iterator[subprocess.Popen[str]]:

@@ -1,5 +1,8 @@
 """Run inside a machine: tries what a service must not do, each act in a process of its own; prints how it went.
 
+Without arguments it tries all of ACTS; the acts of OWN_KERNEL, which touch the kernel's clock, modules and memory,
+only where they are named: a container has its host's kernel.
+
 The outcome of an act is `done`, the name of an errno or of the signal that ended it, or, for a look around, what
 was seen. Only the standard library; copied into the machine as it is.
 """
@@ -16,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,9 +33,15 @@ THIRTY_TWO = "/usr/local/bin/thirty-two"  # a program in the processor's 32-bit 
 SETUID = "/usr/local/bin/setuid-id"  # `id`, setuid root
 MODULES = "/usr/lib/modules"
 QUEUE = 0x706F  # the key of a message queue that the control makes
+MODULE = f"{OPEN_FOLDER}/dummy.ko"
+SHARED_MEMORY = "/dev/shm/left-behind"
+SEGMENT = 0x706F  # the key of another, of System V's
+KEY = b"planted"
 
 STATE = Path(os.environ.get("STATE_DIRECTORY", "/nonexistent"))
 CREDENTIALS = os.environ.get("CREDENTIALS_DIRECTORY")
+
+MIB = 2**20
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
@@ -184,6 +194,102 @@ ACTS: dict[str, Callable[[], object]] = {
 }
 
 
+def set_clock() -> None:
+    """To the time that it is."""
+    time.clock_settime(time.CLOCK_REALTIME, time.time())
+
+
+def load_module() -> None:
+    """And unload it."""
+    module = os.open(MODULE, os.O_RDONLY)
+    call("syscall", ctypes.c_long(313), ctypes.c_int(module), b"", 0)  # finit_module
+    call("syscall", ctypes.c_long(176), b"dummy", os.O_NONBLOCK)  # delete_module
+
+
+def read_kernel_log() -> None:
+    """syslog(2), SYSLOG_ACTION_READ_ALL."""
+    call("syscall", ctypes.c_long(103), 3, ctypes.create_string_buffer(4096), 4096)
+
+
+def own_group(field: str) -> int:
+    group = Path("/proc/self/cgroup").read_text().strip().partition("::")[2]
+    return int(Path(f"/sys/fs/cgroup{group}/{field}").read_text())
+
+
+def take_memory() -> None:
+    """544 MiB, each page of it."""
+    with mmap.mmap(-1, 544 * MIB) as memory:
+        for at in range(0, len(memory), MIB):
+            memory[at : at + MIB] = b"x" * MIB
+
+
+def read_long_file() -> int:
+    """The memory in use, in MiB, after a file of 320 MiB was read, which the kernel keeps as long as it may."""
+    path = STATE / f"long-{os.getpid()}"
+    with path.open("w+b", buffering=0) as file:
+        file.truncate(320 * MIB)
+        while file.read(MIB):
+            pass
+        used = own_group("memory.current") // MIB
+    path.unlink()
+    return used
+
+
+def start_many() -> list[object]:
+    """How many processes of 150 can be started, and why no more."""
+    started: list[int] = []
+    told = "done"
+    try:
+        while len(started) < 150:
+            child = os.fork()
+            if child == 0:
+                signal.pause()
+                os._exit(0)
+            started.append(child)
+    except OSError as error:
+        told = errno.errorcode[error.errno or 0]
+    for child in started:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return [len(started), told]
+
+
+def leave_shared_memory() -> None:
+    """POSIX shared memory, and a segment of System V's."""
+    create(SHARED_MEMORY)
+    call("shmget", SEGMENT, mmap.PAGESIZE, 0o1600)  # IPC_CREAT
+
+
+def plant_key() -> None:
+    """Into the user's keyring (KEY_SPEC_USER_KEYRING)."""
+    call("syscall", ctypes.c_long(248), b"user", KEY, b"x", ctypes.c_size_t(1), ctypes.c_int(-4))  # add_key
+
+
+def find_key() -> None:
+    """From the session's keyring (KEY_SPEC_SESSION_KEYRING), by KEYCTL_SEARCH."""
+    call("syscall", ctypes.c_long(250), 10, ctypes.c_int(-3), b"user", KEY, 0)  # keyctl
+
+
+# What only a machine with its own kernel can show.
+OWN_KERNEL: dict[str, Callable[[], object]] = {
+    "set clock": set_clock,
+    "look at clock discipline": read_clock_discipline,
+    "load a module": load_module,
+    "read kernel log": read_kernel_log,
+    "open kmsg": ACTS["open kmsg"],
+    "open tunable": ACTS["write kernel tunable"],
+    "touch sys": lambda: os.utime("/sys/kernel/profiling"),
+    "open disk": lambda: os.close(os.open("/dev/vda", os.O_RDONLY)),
+    "socket alg": ACTS["socket alg"],
+    "take memory": take_memory,
+    "read long file": read_long_file,
+    "start many": start_many,
+    "leave shared memory": leave_shared_memory,
+    "plant key": plant_key,
+    "find key": find_key,
+}
+
+
 def control_group() -> Path:
     """A group below the root of the hierarchy."""
     at = "/sys/fs/cgroup/unified" if Path("/sys/fs/cgroup/unified").is_dir() else "/sys/fs/cgroup"
@@ -212,4 +318,5 @@ def outcome(act: Callable[[], object]) -> object:
 
 
 if __name__ == "__main__":
-    sys.stdout.write("probed " + json.dumps({name: outcome(act) for name, act in ACTS.items()}) + "\n")
+    chosen = {name: OWN_KERNEL[name] for name in sys.argv[1:]} or ACTS
+    sys.stdout.write("probed " + json.dumps({name: outcome(act) for name, act in chosen.items()}) + "\n")

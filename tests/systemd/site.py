@@ -56,7 +56,7 @@ class Site:
 
     def orders(self) -> dict[str, Any]:
         """All orders that the daemon knows, by number."""
-        lines = self.machine.out("poller", "list", "--json").splitlines()
+        lines = self.machine.out("poller", "list", "--json", "--limit", "100000").splitlines()
         return {order["pay_partner"]: order for order in map(json.loads, lines)}
 
     def results(self, *numbers: str) -> dict[str, str]:

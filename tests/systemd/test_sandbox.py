@@ -42,6 +42,7 @@ SHOWN: dict[str, dict[str, object]] = {
     "ProtectHostname": {"set hostname": "EPERM"},
     "ProtectClock": {"look at clock discipline": "EPERM"},
     "ProtectKernelTunables": {"write kernel tunable": "ENOENT", "write sys": "EROFS"},
+    "BindReadOnlyPaths": {"write sys": "EROFS"},
     "ProtectKernelModules": {"read modules": "EACCES", "load module": "EPERM"},
     "ProtectKernelLogs": {"read kernel log": "EPERM", "open kmsg": "ENOENT"},
     "ProtectControlGroups": {"make cgroup": "EROFS"},
@@ -70,7 +71,7 @@ SHOWN: dict[str, dict[str, object]] = {
     "LimitCORE": {"core limit": [0, 0]},
     "LimitNOFILE": {"file limit": 16384},
 }
-# What a container cannot show: its kernel gives it no such limit, or forbids the act to all in it.
+# What test_virtual shows, for a container cannot: its kernel gives it no such limit, or forbids the act to all.
 ONLY_LOADED = {
     "MemoryHigh": str(256 * 2**20),
     "MemoryMax": str(512 * 2**20),
