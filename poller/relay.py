@@ -98,16 +98,22 @@ class Relay:
             stopping = self._stopping
             pause = None
             try:
-                while notices := await self._store.unlogged(PAGE):
-                    for notice in notices:
-                        _log_notice(notice)
-                    self._store.note_logged([notice.id for notice in notices])
+                while await self._log_some() == PAGE:
+                    pass
             except StoreUnavailableError as error:
                 self._trouble.met(error, "logging notices")
                 pause = STORE_RETRY_S
             if stopping:
                 return
             await self._log_bell.wait(pause)
+
+    async def _log_some(self) -> int:
+        """How many that were; fewer than a page were all."""
+        notices = await self._store.unlogged(PAGE)
+        for notice in notices:
+            _log_notice(notice)
+        self._store.note_logged([notice.id for notice in notices])
+        return len(notices)
 
     async def _send_all(self) -> None:
         async with asyncio.TaskGroup() as group:

@@ -47,14 +47,11 @@ def main() -> int:
     Console(width=120).print(_table(figures))
     if curves is not None:
         cadence.print_table(curves)
-    results = {
-        "figures": [asdict(one) | {"met": one.is_met} for one in figures],
-        "peers": peers,
-        "cadence": curves,
-    }
+    found = [asdict(one) | {"met": one.is_met} for one in figures]
+    results = {"figures": found, "peers": peers, "cadence": curves}
     text = json.dumps(results, indent=1)
     if words.json is None:
-        print(json.dumps(results["figures"]))
+        print(json.dumps(found))
     else:
         words.json.write_text(text + "\n")
     if words.pictures is not None:

@@ -1,4 +1,4 @@
-"""Many orders in flight, each asked about once a minute or more rarely: what they cost in memory and at a start."""
+"""Many orders in flight, each asked about once a minute or more rarely: what they cost, and what a start takes."""
 
 from __future__ import annotations
 

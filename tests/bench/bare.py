@@ -1,8 +1,8 @@
 """The bare aiohttp loop that everything is held against: no store, no log, no notice, no rate, no schedule.
 
-`python -m tests.bench.bare URL CONNECTIONS ORDERS QUERIES` asks about each of so many orders so many times, over so
-many connections, as fast as it can, and prints one JSON with its seconds and its processor time. It signs its queries
-and reads `status`, since without that it would not be asking.
+`python -m tests.bench.bare URL CONNECTIONS ORDERS QUERIES` asks about each of so many orders so many times, over
+so many connections, as fast as it can, and prints one JSON with its seconds and its processor time. It signs its
+queries and reads `status`, since without that it would not be asking.
 """
 
 from __future__ import annotations

@@ -174,6 +174,8 @@ def _start(*command: str, stdout: Any) -> subprocess.Popen[str]:
 
 def _end(process: subprocess.Popen[str]) -> None:
     process.terminate()
+    if process.stdout is not None:
+        process.stdout.close()
     try:
         process.wait(PATIENCE_S)
     except subprocess.TimeoutExpired:

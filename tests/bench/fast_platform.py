@@ -1,7 +1,7 @@
 """The platform and the lot's webhook in one process, faster than any client: bytes in, bytes out, nothing checked.
 
-`python -m tests.bench.fast_platform` listens on a free port of loopback, prints it, and ends at SIGTERM. What it saw
-is at `/stats`. It believes every signature: the simulator is for what is right, this is for what is fast.
+`python -m tests.bench.fast_platform` listens on a free port of loopback, prints it, and ends at SIGTERM. What it
+saw is at `/stats`. It believes every signature: the simulator is for what is right, this is for what is fast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from typing import cast
 
 import uvloop
 
-HEAD = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json;charset=UTF-8\r\nContent-Length: %d\r\n\r\n%s"
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json;charset=UTF-8\r\n"
+    b"Content-Length: %d\r\n\r\n%s"
+)
 BODY = (
     '{"code":"1001","message":"请求成功","hint":"","seqno":"20261124101530000042","status":"%s",'
     '"pay_serial":"%s","pay_origin":"AP","pay_origin_desc":"支付宝代扣"}'
@@ -34,7 +37,7 @@ RECEIVED = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 class Seen:
-    """What came in: counts, and for each order when it was first told that it is settled and when its notice came."""
+    """What came in: counts, and of each order when it was first told as settled and when its notice came."""
 
     def __init__(self) -> None:
         self.queries: Counter[bytes] = Counter()

@@ -32,7 +32,7 @@ def run(singles: int, batches: int) -> list[Figure]:
     with fast_platform() as platform, daemon(platform.url, Settings(initial_delay=LATER_S)) as running:
         singly = post(running.port, bodies, CONNECTIONS)
         in_batches = post(running.port, batched, 4)
-    raw = _raw_group_commit(batches)
+    raw = raw_group_commit(batches)
     return [
         Figure("intake", "without a store, over 32 connections", storeless.requests_per_s, "orders/s"),
         Figure(
@@ -48,7 +48,7 @@ def run(singles: int, batches: int) -> list[Figure]:
     ]
 
 
-def _raw_group_commit(batches: int) -> float:
+def raw_group_commit(batches: int) -> float:
     """Orders a second into the same tables, by the bare statements."""
     with TemporaryDirectory(prefix="poller-bench-") as name, closing(connect(Path(name) / "raw.db")) as connection:
         connection.execute("PRAGMA journal_mode = WAL")

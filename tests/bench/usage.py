@@ -11,7 +11,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """`cpu` in seconds, user and system, of all threads; `rss` and `rss_peak` in bytes; `written` to the disk, too.
+    """`cpu` in seconds, user and system, of all threads; `rss`, `rss_peak` and `written` (to disk) in bytes.
 
     `switches` are those that its threads chose themselves, so they count how often it was woken.
     """
