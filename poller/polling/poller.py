@@ -24,6 +24,7 @@ from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
 
 FAIR = 50  # of a backlog, this many of the longest overdue are brought in now and then, room or not
+REFILL_S = 0.5  # not more often, while what is in memory can wait
 FRESHEST = 2_000  # of a backlog, this many of the youngest are brought in with each refill
 CANCEL_WAIT_S = 2.0  # how long a cancellation waits for a query in the air before it answers
 
@@ -67,6 +68,7 @@ class Poller:
         self._barred: set[int] = set()  # being cancelled: not to be asked about
         self._claimed_until = float("-inf")
         self._refill_at = float("-inf")  # not before: the store has just refused
+        self._filled_at = float("-inf")
         self._backlog = False  # there is more in the store than there is room for
         self._bell = Bell()
         self._stopping = asyncio.Event()
@@ -100,7 +102,7 @@ class Poller:
                 self._turns.arrive(pending)  # in an outage it is the next canary
             else:
                 self._store.note(Progress(pending.id, None, pending.due, pending.errors, keep=False))
-                self._backlog = True
+                self._turns.leave_out(pending.due)
         self._bell.ring()
 
     async def ask_now(self, key: OrderKey, prompt: Prompt) -> None:
@@ -185,7 +187,7 @@ class Poller:
         """Bring in what is due soon; returns the seconds until this is to be looked at again."""
         now = self._timeline.schedule()
         is_low = self._backlog and len(self._turns) < HELD_MAX // 2
-        is_needed = is_low or self._claimed_until - now < KEPT_S / 2
+        is_needed = is_low or self._claimed_until - now < KEPT_S / 2 or self._misses_some(now)
         if is_needed and now >= self._refill_at:
             try:
                 if self._asker.pace is not None:
@@ -194,15 +196,22 @@ class Poller:
             except StoreUnavailableError as error:
                 self._trouble.met(error, "looking for due orders")
                 self._refill_at = now + STORE_RETRY_S
-        return STORE_RETRY_S if is_needed else KEPT_S / 2
+        return STORE_RETRY_S if is_needed else min(max(self._turns.left_out - now, REFILL_S), KEPT_S / 2)
+
+    def _misses_some(self, now: float) -> bool:
+        """Whether what was left out is due, while nothing in memory is."""
+        return now >= max(self._turns.left_out, self._filled_at + REFILL_S) and self._turns.until_next() > 0
 
     async def _refill(self, by: float) -> None:
         room = max(HELD_MAX - len(self._turns), FAIR)
+        self._turns.left_out, self._filled_at = float("inf"), self._timeline.schedule()
         claimed = await self._store.claim(by, room)
         self._bring_in(claimed)
         self._backlog = len(claimed) == room
         if self._backlog:
-            self._bring_in(await self._store.claim(by, FRESHEST, freshest=True))
+            self._turns.leave_out(claimed[-1].due)
+            # Those that are due now: what is due later and younger would take the room of what is due before.
+            self._bring_in(await self._store.claim(self._timeline.schedule(), FRESHEST, freshest=True))
         self._claimed_until = by
 
     def _bring_in(self, claimed: Iterable[Pending]) -> None:

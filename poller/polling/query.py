@@ -115,6 +115,8 @@ class Asker:
         self._store.note(Progress(pending.id, answer, pending.due, pending.errors, keep))
         if keep:
             self._turns.put(pending)
+        elif decision.pause < KEPT_S:
+            self._turns.leave_out(pending.due)
 
     async def _end(self, pending: Pending, decision: End) -> None:
         def ending(order: Order, at: datetime) -> Change | None:

@@ -45,6 +45,7 @@ class Turns:
 
     def __init__(self, clock: Clock, timeline: Timeline, places: int) -> None:
         self.outage = Outage()
+        self.left_out = float("inf")  # when the first of those is due for which there was no room in memory
         self.places = places
         self._clock = clock
         self._timeline = timeline
@@ -78,6 +79,10 @@ class Turns:
         if self.outage.is_open:
             self._arrivals.pop(pending.id, None)
             self._arrivals[pending.id] = urgent
+
+    def leave_out(self, due: float) -> None:
+        """An order that is due soon is in the store alone, for want of room."""
+        self.left_out = min(self.left_out, due)
 
     def forget(self, number: int) -> Pending | None:
         """Take an order out, and give it if it was waiting for its turn. One in the air stays in the air."""

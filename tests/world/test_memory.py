@@ -1,0 +1,66 @@
+"""More orders than memory has room for: each is asked about on time all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from itertools import pairwise
+
+import pytest
+
+from poller.core.cadence import Cadence
+from poller.core.orders import OrderKey
+from poller.core.replies import Result
+from poller.engine import Engine
+from poller.polling import poller, query
+from tests.world.stage import IN_PROGRESS, Stage, orders
+
+ROOM = 20
+
+
+@pytest.fixture(autouse=True)
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "HELD_MAX", ROOM)
+    monkeypatch.setattr(query, "HELD_MAX", ROOM)
+    monkeypatch.setattr(poller, "FRESHEST", ROOM // 4)
+
+
+async def never(_: OrderKey, __: float) -> Result:
+    await asyncio.sleep(0.01)
+    return IN_PROGRESS
+
+
+def longest_gaps(stage: Stage) -> dict[str, float]:
+    asked = defaultdict(list)
+    for at, name in stage.sent:
+        asked[name].append(at)
+    return {name: max(later - earlier for earlier, later in pairwise(times)) for name, times in asked.items()}
+
+
+@pytest.mark.parametrize("count", [ROOM // 2, ROOM, 2 * ROOM, 10 * ROOM])
+def test_however_many_are_due_within_seconds_none_waits_longer_than_its_interval(count: int) -> None:
+    stage = Stage(never, cadence=Cadence(min_interval=5.0, max_interval=5.0, undecided_after=0.0))
+
+    async def scene(engine: Engine) -> None:
+        await engine.desk.submit(orders(count))
+        await asyncio.sleep(120.0)
+
+    stage.play(scene)
+    gaps = longest_gaps(stage)
+    assert len(gaps) == count
+    assert max(gaps.values()) < 6.0
+
+
+def test_younger_ones_that_are_due_later_do_not_take_the_room_of_those_due_before() -> None:
+    stage = Stage(never, cadence=Cadence(min_interval=60.0, max_interval=60.0, undecided_after=0.0))
+
+    async def scene(engine: Engine) -> None:
+        for new in orders(240):
+            await engine.desk.submit([new])
+            await asyncio.sleep(0.25)
+        await asyncio.sleep(300.0)
+
+    stage.play(scene)
+    gaps = longest_gaps(stage)
+    assert len(gaps) == 240
+    assert max(gaps.values()) < 61.0
