@@ -13,6 +13,7 @@ from poller.stores.sqlite.faults import corrupt, fault_of
 
 BUSY_S = 1.0  # nobody else should write; a reader's checkpoint may be in the way for a moment
 WAL_LIMIT_BYTES = 16 * 1024 * 1024
+CHECKPOINT_PAGES = 4000  # of 4 KiB: as much as the log may keep; each checkpoint costs two syncs
 CACHE_KIB = 16 * 1024
 MAGIC = b"SQLite format 3\0"
 
@@ -85,6 +86,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA foreign_keys = OFF")
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     schema.migrate(connection, path)
 
