@@ -18,7 +18,7 @@ from poller.intake import Intake
 from poller.intake.metrics import metrics_page
 from poller.lag import measure_lag
 from poller.metrics import CONTENT_TYPE, Metrics
-from poller.ports import Clock, StoreCorruptError, StoreUnavailableError
+from poller.ports import Alone, Clock, Fleet, Lease, LeaseLostError, StoreCorruptError, StoreUnavailableError
 from poller.pyun import PyunPlatform
 from poller.sentinel import Sentinel
 from poller.stores import KeptStore, is_postgres, open_store
@@ -54,7 +54,7 @@ async def serve(
         if store is None:
             return
         closing.push_async_callback(_close, store)
-        adapters, metrics = Adapters(config), Metrics()
+        adapters, metrics = Adapters(config, store.fleet()), Metrics()
         metrics.describe_process()
         closing.push_async_callback(adapters.close)
         engine = Engine(
@@ -111,14 +111,16 @@ async def serve(
 class Adapters:
     """What the daemon reaches the world with."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, fleet: Fleet | None) -> None:
+        url, rate = config.platform.url, config.platform.rate_per_second
         self.clock: Clock = SystemClock()
-        self.throttle = RateThrottle(config.platform.rate_per_second)
+        self.throttle = RateThrottle(rate) if fleet is None else fleet.throttle(url, rate)
+        self._lease: Lease = fleet or Alone()
         self.platform = PyunPlatform(
-            config.platform.url,
+            url,
             config.lots,
             timeout=config.platform.timeout,
-            connected=self.throttle.acquire,
+            connected=self._may_send,
         )
         self.receiver = _receiver(config.webhook, self.clock)
         self._receivers = [self.receiver]  # one that went may still have a delivery under way
@@ -134,6 +136,12 @@ class Adapters:
             self._receivers.append(self.receiver)
         elif webhook != old.webhook:
             self.receiver.configure(webhook.url, webhook.secret, timeout=webhook.timeout)
+
+    async def _may_send(self) -> None:
+        """Wait for a place in the rate on a connection that is new, which may have taken its time."""
+        await self.throttle.acquire()
+        if not self._lease.holds():
+            raise LeaseLostError("the lease ended while the platform was being connected to")
 
     async def close(self) -> None:
         await self.platform.close()

@@ -185,7 +185,7 @@ class Desk:
         self._ledger.add_bell(bell)
         try:
             if not await self._store.deliveries(None, None, 1, after=after):
-                await bell.wait(wait)
+                await bell.wait(min(wait, self._ledger.look_every))
         finally:
             self._ledger.remove_bell(bell)
 

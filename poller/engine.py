@@ -11,6 +11,7 @@ import structlog
 from poller.core.cadence import Cadence
 from poller.deadlines import Deadlines
 from poller.desk import Desk
+from poller.errands import Errands
 from poller.gauges import Gauges
 from poller.housekeeping import Housekeeping
 from poller.ledger import Ledger
@@ -18,7 +19,7 @@ from poller.liveness import SILENCE_S, Liveness, StalledError
 from poller.lookout import Lookout
 from poller.metrics import Metrics
 from poller.polling import Poller
-from poller.ports import Clock, Platform, Receiver, Throttle
+from poller.ports import Clock, Fleet, Platform, Receiver, Throttle
 from poller.relay import Relay
 from poller.stores import KeptStore
 from poller.timeline import Timeline
@@ -60,6 +61,7 @@ class Engine:
         metrics: Metrics | None = None,
     ) -> None:
         metrics = metrics or Metrics()
+        fleet = store.fleet()
         self._store = store
         self._clock = clock
         self._liveness = Liveness(clock)
@@ -74,12 +76,14 @@ class Engine:
             trouble=trouble,
             metrics=metrics,
             webhook=receiver is not None,
+            is_shared=fleet is not None,
         )
         self.poller = Poller(
             store=store,
             records=store,
             platform=platform,
             throttle=throttle,
+            fleet=fleet,
             ledger=self._ledger,
             clock=clock,
             timeline=self.timeline,
@@ -99,6 +103,7 @@ class Engine:
             metrics=metrics,
             receiver=receiver,
             give_up_after=settings.give_up_after,
+            lease=fleet,
         )
         self._deadlines = Deadlines(
             store=store,
@@ -129,9 +134,29 @@ class Engine:
             cadence=settings.cadence,
             park_uuids=settings.park_uuids,
         )
+        self._errands = None if fleet is None else self._join(fleet, trouble)
         self.gauges = Gauges(
             metrics, store=store, poller=self.poller, clock=clock, timeline=self.timeline, trouble=trouble
         )
+
+    def _join(self, fleet: Fleet, trouble: StoreTrouble) -> Errands:
+        """Have the loops go by what the fleet says."""
+        errands = Errands(fleet, self.poller, self._liveness, trouble)
+
+        def lost() -> None:
+            log.warning("lease.lost", orders=self.poller.held())
+            self.poller.forget_all()
+            self._relay.forget_all()
+
+        def news() -> None:
+            for loop in (self.poller, self._relay, errands):
+                loop.look_again()
+
+        fleet.follow(self.timeline.advance)
+        fleet.on_lost(lost)
+        fleet.on_news(news)
+        fleet.on_change(self._ledger.hear)
+        return errands
 
     def configure(self, settings: Settings, receiver: Receiver | None) -> None:
         """Take new settings over while running."""
@@ -160,6 +185,8 @@ class Engine:
                 group.create_task(self._deadlines.run()),
                 group.create_task(self._housekeeping.run()),
             ]
+            if self._errands is not None:
+                asking.append(group.create_task(self._errands.run()))
             watching = group.create_task(self._watch(alive))
             telling = [group.create_task(self._relay.run())]
             await stop.wait()
@@ -168,6 +195,8 @@ class Engine:
             self.poller.stop()
             self._deadlines.stop()
             self._housekeeping.stop()
+            if self._errands is not None:
+                self._errands.stop()
             await close_doors()
             await _finish(asking, deadline - LAST_LINES_S)
             self._relay.stop()

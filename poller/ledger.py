@@ -10,9 +10,11 @@ from poller.bell import Bell
 from poller.core.documents import notice_body
 from poller.core.orders import Change, NoticeType, Order, OrderKey, State
 from poller.metrics import Metrics
-from poller.ports import Clock, Making, Store, StoreUnavailableError
+from poller.ports import Clock, HeldElsewhereError, Making, Store, StoreUnavailableError
 from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
+
+LOOK_EVERY_S = 1.0  # a hint of another daemon's change may be missed
 
 
 class Ledger:
@@ -27,8 +29,10 @@ class Ledger:
         trouble: StoreTrouble,
         metrics: Metrics,
         webhook: bool,
+        is_shared: bool = False,
     ) -> None:
         self.webhook = webhook
+        self.look_every = LOOK_EVERY_S if is_shared else float("inf")  # others change orders, too
         self._store = store
         self._clock = clock
         self._timeline = timeline
@@ -69,6 +73,8 @@ class Ledger:
         )
         try:
             order = await self._store.change(key, noting, making)
+        except HeldElsewhereError:
+            raise
         except StoreUnavailableError as error:
             self._trouble.met(error, "recording a change of an order")
             raise
@@ -85,9 +91,17 @@ class Ledger:
         for bell in self._bells:
             bell.ring()
 
+    def hear(self) -> None:
+        """Another daemon has changed orders: everyone who waits looks again."""
+        self.ring()
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
+
     async def wait_final(self, key: OrderKey, seconds: float) -> Order | None:
         """The order as soon as it is final, or as it stands after so many seconds; None if unknown."""
-        deadline = asyncio.get_running_loop().time() + seconds
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
         event = asyncio.Event()
         self._waiting.setdefault(key, set()).add(event)
         try:
@@ -96,10 +110,11 @@ class Ledger:
                 if order is None or order.state is not State.PENDING:
                     return order
                 try:
-                    async with asyncio.timeout_at(deadline):
+                    async with asyncio.timeout_at(min(deadline, loop.time() + self.look_every)):
                         await event.wait()
                 except TimeoutError:
-                    return await self._store.get(key)
+                    if loop.time() >= deadline:
+                        return await self._store.get(key)
                 event.clear()
         finally:
             waiting = self._waiting[key]

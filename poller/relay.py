@@ -26,7 +26,7 @@ from poller.core.orders import NoticeType
 from poller.ledger import Ledger
 from poller.liveness import Liveness
 from poller.metrics import Metrics
-from poller.ports import Attempt, Clock, Delivery, Notice, Receiver, Store, StoreUnavailableError
+from poller.ports import Alone, Attempt, Clock, Delivery, Lease, Notice, Receiver, Store, StoreUnavailableError
 from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
 
@@ -36,6 +36,7 @@ FORWARD = 200  # waiting notices brought forward at a time, once the receiver is
 OUTAGE_FAILURES = 3  # so many failures in a row over so long are an outage of the receiver;
 OUTAGE_S = 30.0  # below that the pauses are short, or one notice alone is not wanted
 STORE_RETRY_S = 2.0
+UNSURE_S = 0.2  # how soon to look again whether the lease still holds
 
 log = structlog.get_logger()
 
@@ -55,8 +56,11 @@ class Relay:
         metrics: Metrics,
         receiver: Receiver | None,
         give_up_after: float,
+        lease: Lease | None = None,
     ) -> None:
         self._store = store
+        self._lease = lease or Alone()
+        self._losses = 0  # of the lease; what was under way before one counts for nothing
         self._clock = clock
         self._timeline = timeline
         self._liveness = liveness
@@ -78,6 +82,15 @@ class Relay:
         if receiver is not self._receiver:
             self._health = Health(answers=True)
         self._receiver, self._give_up_after = receiver, give_up_after
+        self._send_bell.ring()
+
+    def forget_all(self) -> None:
+        """The lease was lost: whatever is under way is the others' now, or claimed anew."""
+        self._losses += 1
+        self._send_bell.ring()
+
+    def look_again(self) -> None:
+        """There may be notices in the store to send."""
         self._send_bell.ring()
 
     def stop(self) -> None:
@@ -168,8 +181,10 @@ class Relay:
         return True
 
     async def _deliver(self, receiver: Receiver, delivery: Delivery) -> None:
-        notice = delivery.notice
+        notice, losses = delivery.notice, self._losses
         try:
+            if not await self._still_holds(losses):
+                return
             answer = await receiver.send(notice.event_id, notice.body)
             decision = decide_delivery(
                 answer,
@@ -180,10 +195,19 @@ class Relay:
             )
             self._metrics.tried(decision)
             self._tell(notice, answer, decision)
-            await self._record(self._attempt(notice, answer, decision))
+            if losses == self._losses:
+                await self._record(self._attempt(notice, answer, decision))
         finally:
             self._under_way -= 1
             self._send_bell.ring()
+
+    async def _still_holds(self, losses: int) -> bool:
+        """Whether a delivery may be sent: wait while that is not sure; False once it is lost, or at a stop."""
+        while not self._lease.holds() and losses == self._losses:
+            if self._stopping:
+                return False
+            await asyncio.sleep(UNSURE_S)
+        return losses == self._losses
 
     def _attempt(self, notice: Notice, answer: ReceiverAnswer, decision: DeliveryDecision) -> Attempt:
         at = self._clock.wall()

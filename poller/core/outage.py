@@ -41,6 +41,21 @@ class PastOutage:
     cause: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An outage as several know it together; `since` and `last_canary` are seconds ago.
+
+    So many `canaries` were answered in vain, and the last answer wished for a pause of `wish` seconds.
+    """
+
+    since: float
+    last_canary: float
+    canaries: int
+    wish: float
+    kind: Cause | None
+    cause: str | None
+
+
 class Outage:
     """The platform's state as its answers show it. Times are seconds of any one monotonic clock."""
 
@@ -64,11 +79,7 @@ class Outage:
         """
         if is_usable(result):
             self._unavailable.clear()
-            if not self.is_open:
-                return Turn.NOTHING
-            self.is_open, self.lasted = False, now - self.since
-            self.past.append(PastOutage(self.since, now, self.kind, self.cause))
-            return Turn.CLOSED
+            return self._close(now) if self.is_open else Turn.NOTHING
         if self.is_open and canary:
             self.canaries += 1
             self._last_canary, self._jitter = now, jitter
@@ -85,6 +96,29 @@ class Outage:
         self.is_open, self.since = True, now
         self.canaries, self._last_canary, self._jitter = 0, now, jitter
         return Turn.OPENED
+
+    def told(self, now: float) -> Told | None:
+        """What others have to know of it; None while there is none."""
+        if not self.is_open:
+            return None
+        return Told(now - self.since, now - self._last_canary, self.canaries, self._wish, self.kind, self.cause)
+
+    def follow(self, told: Told | None, now: float, *, jitter: float) -> Turn:
+        """Take over what is known of it together with others: `told`, None where it is over."""
+        if told is None:
+            self._unavailable.clear()
+            return self._close(now) if self.is_open else Turn.NOTHING
+        was_open, self.is_open = self.is_open, True
+        if not was_open or told.canaries > self.canaries:
+            self._last_canary, self._jitter = now - told.last_canary, jitter
+        self.since, self.canaries, self._wish = now - told.since, told.canaries, told.wish
+        self.kind, self.cause = told.kind, told.cause
+        return Turn.NOTHING if was_open else Turn.OPENED
+
+    def _close(self, now: float) -> Turn:
+        self.is_open, self.lasted = False, now - self.since
+        self.past.append(PastOutage(self.since, now, self.kind, self.cause))
+        return Turn.CLOSED
 
     def canary_at(self, *, young_waits: bool, urgent: bool = False) -> float:
         """When the next canary may go.

@@ -11,21 +11,34 @@ from collections.abc import Iterable
 from poller.bell import Bell
 from poller.core.cadence import Cadence
 from poller.core.learning import Plan
-from poller.core.orders import OrderKey, Prompt, State, end, request_cancel
+from poller.core.orders import NotAllowedError, OrderKey, Prompt, State, end, request_cancel
 from poller.core.outage import Outage
 from poller.ledger import Ledger
 from poller.liveness import Liveness
 from poller.metrics import Metrics
-from poller.polling.query import KEPT_S, STORE_RETRY_S, Asker
+from poller.polling.query import UNSENT_S, Asker
+from poller.polling.refill import Refill
+from poller.polling.shared_outage import SharedOutage
 from poller.polling.turns import HELD_MAX, Flight, Turns
-from poller.ports import Clock, Pending, Platform, Progress, Store, StoreUnavailableError, Throttle
+from poller.ports import (
+    Alone,
+    Clock,
+    Errand,
+    Fleet,
+    HeldElsewhereError,
+    Lease,
+    Pending,
+    Platform,
+    Progress,
+    Store,
+    StoreUnavailableError,
+    Throttle,
+)
 from poller.ports.records import Records
 from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
 
-FAIR = 50  # of a backlog, this many of the longest overdue are brought in now and then, room or not
-REFILL_S = 0.5  # not more often, while what is in memory can wait
-FRESHEST = 2_000  # of a backlog, this many of the youngest are brought in with each refill
+RATE_WAIT_S = 10.0  # for a place, of which others may take all; then the loop shows that it goes on
 CANCEL_WAIT_S = 2.0  # how long a cancellation waits for a query in the air before it answers
 
 
@@ -37,6 +50,7 @@ class Poller:
         records: Records,
         platform: Platform,
         throttle: Throttle,
+        fleet: Fleet | None,
         ledger: Ledger,
         clock: Clock,
         timeline: Timeline,
@@ -47,9 +61,9 @@ class Poller:
         max_concurrency: int,
     ) -> None:
         self._store = store
-        self._records = records
-        self._platform = platform
         self._throttle = throttle
+        self._fleet = fleet
+        self._lease: Lease = fleet or Alone()
         self._ledger = ledger
         self._timeline = timeline
         self._liveness = liveness
@@ -58,6 +72,7 @@ class Poller:
         self._asker = Asker(
             store=store,
             platform=platform,
+            lease=self._lease,
             ledger=ledger,
             clock=clock,
             timeline=timeline,
@@ -65,11 +80,18 @@ class Poller:
             metrics=metrics,
             cadence=cadence,
         )
+        self._shared = None if fleet is None else SharedOutage(fleet, self._turns, clock, metrics, trouble)
         self._barred: set[int] = set()  # being cancelled: not to be asked about
-        self._claimed_until = float("-inf")
-        self._refill_at = float("-inf")  # not before: the store has just refused
-        self._filled_at = float("-inf")
-        self._backlog = False  # there is more in the store than there is room for
+        self._refill = Refill(
+            store=store,
+            records=records,
+            platform=platform,
+            timeline=timeline,
+            trouble=trouble,
+            turns=self._turns,
+            asker=self._asker,
+            barred=self._barred,
+        )
         self._bell = Bell()
         self._stopping = asyncio.Event()
 
@@ -82,7 +104,7 @@ class Poller:
         """Take new settings over."""
         self._asker.configure(cadence)
         self._turns.places = max_concurrency
-        self._claimed_until = float("-inf")
+        self._refill.soon()
         self._bell.ring()
 
     def stop(self) -> None:
@@ -107,14 +129,24 @@ class Poller:
 
     async def ask_now(self, key: OrderKey, prompt: Prompt) -> None:
         """Ask about an order at once, whatever its state. Raises UnknownOrderError."""
-        pending = await self._store.hold(key)
+        try:
+            pending = await self._store.hold(key)
+        except HeldElsewhereError:
+            await self._hand_over(Errand(key, prompt))
+            return
+        self._ask(pending, prompt)
+
+    def _ask(self, pending: Pending, prompt: Prompt) -> None:
         flight = self._turns.flight(pending.id)
-        if flight is not None:
+        if flight is not None and not flight.lost:
             flight.again = prompt
             return
         if pending.id in self._barred:
             return  # its cancellation is being written down
         pending.due, pending.prompt = self._timeline.schedule(), prompt
+        if flight is not None:
+            flight.successor = pending
+            return
         before = self._turns.forget(pending.id)
         pending.unsettled_until = before.unsettled_until if before else None
         self._turns.arrive(pending, urgent=True)
@@ -126,9 +158,13 @@ class Poller:
         Where the query takes longer than `CANCEL_WAIT_S`, this returns with the cancellation noted, durable,
         and the order ends when the query does. Raises NotAllowedError and UnknownOrderError.
         """
-        pending = await self._store.hold(key)
+        try:
+            pending = await self._store.hold(key)
+        except HeldElsewhereError:
+            await self._cancel_elsewhere(key)
+            return
         flight = self._turns.flight(pending.id)
-        if flight is None:
+        if flight is None or flight.lost:
             await self._cancel_idle(pending)
             return
         flight.pending.cancelling = True  # before the wait, since the query may end during it
@@ -142,6 +178,37 @@ class Poller:
                 await flight.landed().wait()
         except TimeoutError:
             return
+
+    def forget_all(self) -> None:
+        """The lease was lost: whatever was held is the others' now, or claimed anew."""
+        self._turns.forget_all()
+        self._refill.backlog = False
+        self.look_again()
+
+    def look_again(self) -> None:
+        """There may be something in the store to take up."""
+        if not self._refill.backlog:
+            self._refill.soon()
+        self._bell.ring()
+
+    async def follow_outage(self) -> None:
+        """Take over what the fleet knows of the platform. Raises StoreUnavailableError."""
+        if self._shared is not None:
+            await self._shared.look()
+            self._bell.ring()
+
+    async def run_errand(self, errand: Errand) -> None:
+        """Do for an order what another daemon was asked for. Raises StoreUnavailableError."""
+        try:
+            pending = await self._store.hold(errand.key)
+            if pending.cancelling:
+                await self.cancel(errand.key)
+            else:
+                self._ask(pending, errand.prompt)
+        except HeldElsewhereError:
+            await self._hand_over(errand)
+        except NotAllowedError:
+            return  # it has ended meanwhile
 
     def held(self) -> int:
         """How many orders are in memory."""
@@ -158,21 +225,44 @@ class Poller:
         async with asyncio.TaskGroup() as group:
             while not self._stopping.is_set():
                 self._liveness.turn("poller")
-                pause = await self._refill_if_needed()
+                pause = await self._refill.if_needed()
                 wait = self._turns.until_next()
                 if wait > 0:
                     await self._bell.wait(min(wait, pause))
                     continue
-                await self._throttle.acquire()
+                if not await self._may_ask():
+                    await self._bell.wait(UNSENT_S)
+                    continue
                 if self._stopping.is_set():
                     break
                 flight = self._turns.take()
                 if flight is not None:
                     group.create_task(self._fly(flight))
 
+    async def _may_ask(self) -> bool:
+        """Wait for a place in the rate; False where nobody may ask, or another daemon's canary is in the air."""
+        if not self._lease.holds():
+            return False
+        if self._shared is not None and self.outage.is_open and not await self._shared.may_go():
+            return False
+        if self._shared is None:
+            await self._throttle.acquire()
+            return True
+        try:
+            async with asyncio.timeout(RATE_WAIT_S):
+                await self._throttle.acquire()
+        except TimeoutError:
+            return False
+        except StoreUnavailableError as error:
+            self._trouble.met(error, "keeping the rate")
+            return False
+        return True
+
     async def _fly(self, flight: Flight) -> None:
         try:
             await self._asker.fly(flight)
+            if self._shared is not None:
+                await self._shared.tell(canary=flight.canary)
         finally:
             self._turns.land(flight)
             self._bell.ring()
@@ -183,45 +273,15 @@ class Poller:
             except StoreUnavailableError as error:
                 self._trouble.met(error, "asking about an order again")
 
-    async def _refill_if_needed(self) -> float:
-        """Bring in what is due soon; returns the seconds until this is to be looked at again."""
-        now = self._timeline.schedule()
-        is_low = self._backlog and len(self._turns) < HELD_MAX // 2
-        is_needed = is_low or self._claimed_until - now < KEPT_S / 2 or self._misses_some(now)
-        if is_needed and now >= self._refill_at:
-            try:
-                if self._asker.pace is not None:
-                    await self._asker.pace.recall(self._records)
-                await self._refill(now + KEPT_S)
-            except StoreUnavailableError as error:
-                self._trouble.met(error, "looking for due orders")
-                self._refill_at = now + STORE_RETRY_S
-        return STORE_RETRY_S if is_needed else min(max(self._turns.left_out - now, REFILL_S), KEPT_S / 2)
+    async def _hand_over(self, errand: Errand) -> None:
+        if self._fleet is None:
+            raise StoreUnavailableError("the order is held by another daemon, and this one is alone")
+        await self._fleet.hand_over(errand)
 
-    def _misses_some(self, now: float) -> bool:
-        """Whether what was left out is due, while nothing in memory is."""
-        return now >= max(self._turns.left_out, self._filled_at + REFILL_S) and self._turns.until_next() > 0
-
-    async def _refill(self, by: float) -> None:
-        room = max(HELD_MAX - len(self._turns), FAIR)
-        self._turns.left_out, self._filled_at = float("inf"), self._timeline.schedule()
-        claimed = await self._store.claim(by, room)
-        self._bring_in(claimed)
-        self._backlog = len(claimed) == room
-        if self._backlog:
-            self._turns.leave_out(claimed[-1].due)
-            # Those that are due now: what is due later and younger would take the room of what is due before.
-            self._bring_in(await self._store.claim(self._timeline.schedule(), FRESHEST, freshest=True))
-        self._claimed_until = by
-
-    def _bring_in(self, claimed: Iterable[Pending]) -> None:
-        for pending in claimed:
-            if self._turns.flight(pending.id) is not None or pending.id in self._barred:
-                continue
-            if self._platform.knows(pending.key.park_uuid):
-                self._turns.put(pending)
-            else:
-                self._asker.put_off(pending)
+    async def _cancel_elsewhere(self, key: OrderKey) -> None:
+        await self._ledger.change(key, lambda order, _: request_cancel(order))
+        await self._hand_over(Errand(key, Prompt.REQUEST))
+        await self._ledger.wait_final(key, CANCEL_WAIT_S)
 
     async def _cancel_idle(self, pending: Pending) -> None:
         self._barred.add(pending.id)

@@ -10,18 +10,19 @@ import structlog
 from poller.core.cadence import Cadence
 from poller.core.decision import AskAgain, Decision, End, decide
 from poller.core.orders import Answer, Change, Order, Prompt, State, contradict, end
-from poller.core.outage import Turn
+from poller.core.outage import Outage, Turn
 from poller.core.replies import Cause, Result, Settled, Unavailable, Unclear, error_of
 from poller.ledger import Ledger
 from poller.logs import is_debug
 from poller.metrics import Metrics
 from poller.polling.pace import pace_of
 from poller.polling.turns import HELD_MAX, Flight, Turns
-from poller.ports import Clock, Pending, Platform, Progress, Store, StoreUnavailableError
+from poller.ports import Clock, Lease, Pending, Platform, Progress, Store, StoreUnavailableError
 from poller.timeline import Timeline
 
 STORE_RETRY_S = 2.0
 UNKNOWN_LOT_S = 60.0  # within this an order is asked about once its lot is configured again
+UNSENT_S = 0.5  # a query that could not go out is tried again after this
 KEPT_S = 30.0  # an order due within this stays in memory
 
 log = structlog.get_logger()
@@ -33,6 +34,7 @@ class Asker:
         *,
         store: Store,
         platform: Platform,
+        lease: Lease,
         ledger: Ledger,
         clock: Clock,
         timeline: Timeline,
@@ -44,6 +46,7 @@ class Asker:
         self.pace = pace_of(cadence, None)
         self._store = store
         self._platform = platform
+        self._lease = lease
         self._ledger = ledger
         self._clock = clock
         self._timeline = timeline
@@ -54,7 +57,7 @@ class Asker:
         """Ask about one order and record what comes of it; the order is back in turns, or ended, or put off."""
         pending = flight.pending
         if pending.cancelling:
-            await self._end(pending, End(State.CANCELLED))
+            await self._end(flight, End(State.CANCELLED))
         elif self._platform.knows(pending.key.park_uuid):
             await self._ask(flight)
         else:
@@ -73,12 +76,21 @@ class Asker:
         pending = flight.pending
         late = self._timeline.schedule() - pending.due
         started = self._clock.monotonic()
-        result = await self._platform.query(pending.key)
+        if flight.lost or not self._lease.holds():
+            self._put_back(flight)
+            return
+        try:
+            result = await self._platform.query(pending.key)
+        except StoreUnavailableError:  # nothing was sent: the lease ended, or the rate cannot be known
+            self._put_back(flight)
+            return
         took = self._clock.monotonic() - started
         self._metrics.queried(result, took, late)
         answer = _answer(result, self._clock.wall(), pending.prompt)
         pending.timed_out = isinstance(result, Unavailable) and result.cause is Cause.TIMEOUT
         self._observe(flight, result)
+        if not flight.counts():
+            return  # the others ask about it now
         if pending.state is not State.PENDING:
             self._log_polled(pending, result, took, None)
             await self._compare(pending, result, answer)
@@ -90,7 +102,13 @@ class Asker:
             self._ask_again(pending, answer, decision)
         else:
             self._store.note(Progress(pending.id, answer, pending.due, pending.errors))
-            await self._end(pending, decision)
+            await self._end(flight, decision)
+
+    def _put_back(self, flight: Flight) -> None:
+        """It was not asked about."""
+        if not flight.lost:
+            flight.pending.due = self._timeline.schedule() + UNSENT_S
+            self._turns.put(flight.pending)
 
     def _decide(self, flight: Flight, result: Result) -> Decision:
         pending = flight.pending
@@ -118,7 +136,9 @@ class Asker:
         elif decision.pause < KEPT_S:
             self._turns.leave_out(pending.due)
 
-    async def _end(self, pending: Pending, decision: End) -> None:
+    async def _end(self, flight: Flight, decision: End) -> None:
+        pending = flight.pending
+
         def ending(order: Order, at: datetime) -> Change | None:
             if order.state is State.PENDING:
                 return end(order, decision.state, at, decision.payment)
@@ -127,6 +147,8 @@ class Asker:
         try:
             await self._ledger.change(pending.key, ending)
         except StoreUnavailableError:
+            if flight.lost:
+                return  # the others ask about it now
             # The platform will say the same again, and by then it may be possible to write it down.
             pending.due = self._timeline.schedule() + STORE_RETRY_S
             self._turns.put(pending)
@@ -150,11 +172,7 @@ class Asker:
             canary=flight.canary,
             jitter=self._clock.jitter(),
         )
-        if turn is Turn.OPENED:
-            self._metrics.platform_down()
-            log.warning("platform.down", cause=self._turns.outage.cause, orders=len(self._turns))
-        elif turn is Turn.CLOSED:
-            log.warning("platform.up", after_s=round(self._turns.outage.lasted, 1), orders=len(self._turns))
+        tell_turn(turn, self._turns.outage, self._metrics, len(self._turns))
 
     def _log_polled(self, pending: Pending, result: Result, took: float, next_in: float | None) -> None:
         was_unclear, pending.unclear = pending.unclear, isinstance(result, Unclear)
@@ -174,6 +192,15 @@ class Asker:
             log.warning(
                 "order.unclear", **pending.key._asdict(), error=result.error, message=message, hint=hint, **fields
             )
+
+
+def tell_turn(turn: Turn, outage: Outage, metrics: Metrics, orders: int) -> None:
+    """Log that the platform went down, or came back; `orders` are those in memory."""
+    if turn is Turn.OPENED:
+        metrics.platform_down()
+        log.warning("platform.down", cause=outage.cause, orders=orders)
+    elif turn is Turn.CLOSED:
+        log.warning("platform.up", after_s=round(outage.lasted, 1), orders=orders)
 
 
 def _contradiction(order: Order, state: State, at: datetime) -> Change | None:

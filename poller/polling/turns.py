@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from poller.core.agenda import Agenda
-from poller.core.orders import Prompt
+from poller.core.orders import Prompt, State
 from poller.core.outage import YOUNG_AGE_S, Outage
 from poller.ports import Clock, Pending
 from poller.timeline import Timeline
@@ -19,14 +19,21 @@ class Flight:
     """A query in the air. `again` asks for another one as soon as this has ended, and says what for.
 
     `canary` says that it went out while the platform was known to be down, `slow` that the order's query before
-    this one timed out.
+    this one timed out, `lost` that the lease under which it was asked has been lost since. Where the order is
+    held anew after that, `successor` is what has its turn once this has ended.
     """
 
     pending: Pending
     canary: bool
     slow: bool
     again: Prompt | None = None
+    lost: bool = False
+    successor: Pending | None = None
     _landing: asyncio.Event | None = None
+
+    def counts(self) -> bool:
+        """Whether what it brings is this daemon's to record: of a final order it always is."""
+        return not self.lost or self.pending.state is not State.PENDING
 
     def landed(self) -> asyncio.Event:
         """Set once the query has ended, and what it brought has been recorded."""
@@ -46,6 +53,7 @@ class Turns:
     def __init__(self, clock: Clock, timeline: Timeline, places: int) -> None:
         self.outage = Outage()
         self.left_out = float("inf")  # when the first of those is due for which there was no room in memory
+        self.losses = 0  # of the lease
         self.places = places
         self._clock = clock
         self._timeline = timeline
@@ -89,6 +97,15 @@ class Turns:
         self._slow = [pending for pending in self._slow if pending.id != number]
         return self._agenda.remove(number)
 
+    def forget_all(self) -> None:
+        """The lease was lost: none of it is held. What is in the air stays there, and counts for nothing."""
+        self.losses += 1
+        self._agenda = Agenda()
+        self._arrivals.clear()
+        self._slow.clear()
+        for flight in self._flights.values():
+            flight.lost, flight.again, flight.successor = True, None, None
+
     def until_next(self) -> float:
         """Seconds until a query may start as far as is known now; infinite while that may take a change first."""
         due = self._agenda.next_due()
@@ -117,6 +134,8 @@ class Turns:
             self._slow_flights -= 1
             while self._slow:
                 self.put(self._slow.pop())
+        if flight.successor is not None:
+            self.put(flight.successor)
         if not self.outage.is_open:
             self._arrivals.clear()
 

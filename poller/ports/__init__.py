@@ -5,12 +5,15 @@ raised is a defect and ends the process.
 """
 
 from poller.ports.errors import (
+    HeldElsewhereError,
+    LeaseLostError,
     StoreCorruptError,
     StoreHeldError,
     StoreTooNewError,
     StoreUnavailableError,
     UnknownOrderError,
 )
+from poller.ports.fleet import Alone, Errand, Fleet, FleetThrottle, Lease
 from poller.ports.store import (
     Store,
 )
@@ -38,13 +41,20 @@ from poller.ports.world import (
 
 __all__ = [
     "Accepted",
+    "Alone",
     "Attempt",
     "Clock",
     "Counts",
     "Delivery",
     "Differs",
+    "Errand",
+    "Fleet",
+    "FleetThrottle",
+    "HeldElsewhereError",
     "HistoryEntry",
     "Known",
+    "Lease",
+    "LeaseLostError",
     "Making",
     "Notice",
     "Pending",

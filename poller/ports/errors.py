@@ -10,6 +10,14 @@ class StoreUnavailableError(Exception):
     """
 
 
+class HeldElsewhereError(StoreUnavailableError):
+    """Another daemon of the fleet holds the order. The message names it."""
+
+
+class LeaseLostError(StoreUnavailableError):
+    """What the daemon held is the others' now, or may be: nothing was sent or written."""
+
+
 class StoreTooNewError(Exception):
     """The store was written by a newer version; it was not touched."""
 

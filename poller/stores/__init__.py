@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from poller.ports import Stamp, Store, StoreUnavailableError
+from poller.ports import Fleet, Stamp, Store, StoreUnavailableError
 from poller.ports.records import Records
 from poller.stores.sqlite import SqliteStore
 from poller.stores.sqlite.backup import copy_to
@@ -17,6 +17,9 @@ POSTGRES = ("postgresql://", "postgres://")
 
 class KeptStore(Store, Records, Protocol):
     """What the daemon uses of an engine beside the queue itself."""
+
+    def fleet(self) -> Fleet | None:
+        """This daemon's place among those that share the store; None where one has it for itself."""
 
     def last_stamp(self) -> Stamp | None:
         """The stamp that was on disk when the store was opened; None for a new store."""

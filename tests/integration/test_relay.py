@@ -68,11 +68,23 @@ class MovedClock:
         return f"evt_{next(self._ids)}"
 
 
+class Lent:
+    """A lease that holds as long as a test says."""
+
+    def __init__(self) -> None:
+        self.held = True
+        self.asked = asyncio.Event()
+
+    def holds(self) -> bool:
+        self.asked.set()
+        return self.held
+
+
 class Outbox:
     """A store, and the relay that empties it to `receiver`."""
 
     def __init__(self, store: KeptStore, receiver: WebhookReceiver, webhook: Webhook, clock: MovedClock) -> None:
-        self.store, self.receiver = store, receiver
+        self.store, self.receiver, self.lease = store, receiver, Lent()
         self._clock = clock
         self._timeline = Timeline(clock, store.last_stamp())
         trouble, metrics = StoreTrouble(), Metrics()
@@ -89,6 +101,7 @@ class Outbox:
             metrics=metrics,
             receiver=webhook,
             give_up_after=DAY,
+            lease=self.lease,
         )
 
     async def order(self, number: str) -> OrderKey:
@@ -172,6 +185,36 @@ async def test_a_notice_survives_an_hour_without_a_receiver_under_one_id_and_bod
     assert (failed["log_level"], failed["event_id"], failed["pay_partner"]) == ("warning", "evt_0", "1")
     [recovered] = events(log, "delivery.recovered")
     assert (recovered["log_level"], recovered["event_id"]) == ("info", "evt_0")
+
+
+async def test_nothing_is_sent_while_it_is_not_sure_that_the_lease_holds(tmp_path: Path) -> None:
+    async with outbox(tmp_path) as box:
+        box.lease.held = False
+        await box.pay("1")
+        await box.lease.asked.wait()
+        assert box.receiver.notices == {}
+        box.lease.held = True
+        [notice] = await box.receiver.received(1)
+        assert (await box.tried(notice.id, 1)).state == DeliveryState.DELIVERED
+
+
+async def test_what_was_under_way_when_the_lease_was_lost_is_neither_sent_nor_written_down(tmp_path: Path) -> None:
+    async with outbox(tmp_path) as box:
+        box.receiver.behave(Answers(delay_s=0.3), times=1)
+        await box.pay("1")
+        await box.receiver.attempted(1)
+        box.lease.held = False
+        box.lease.asked.clear()
+        await box.pay("2")
+        await box.lease.asked.wait()
+        box.relay.forget_all()
+        box.lease.held = True
+        await box.pay("3")
+        assert {notice.id for notice in await box.receiver.received(2)} == {"evt_0", "evt_2"}
+        await box.tried("evt_2", 1)
+        box.relay.stop()
+    async with outbox(tmp_path) as box:
+        assert {notice.id for notice in await box.receiver.received(2)} == {"evt_0", "evt_1"}
 
 
 async def test_a_receiver_that_is_too_slow_gets_the_same_notice_again(tmp_path: Path) -> None:

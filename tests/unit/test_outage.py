@@ -147,3 +147,24 @@ def test_past_outages_are_remembered_with_what_they_were() -> None:
     assert list(outage.past) == []
     observe(outage, 9, result=USABLE[0], now=70.0, canary=True)
     assert list(outage.past) == [PastOutage(10.0, 70.0, Cause.TLS, "the certificate has expired")]
+
+
+def test_who_is_told_of_an_outage_has_it_as_it_is_and_its_pauses_with_it() -> None:
+    finder, told = opened(now=10.0), Outage()
+    observe(finder, 6, 7, now=14.0, canary=True)
+    assert told.follow(finder.told(15.0), 115.0, jitter=0.0) is Turn.OPENED
+    assert (told.since, told.canaries, told.cause, told.kind) == (110.0, 2, finder.cause, finder.kind)
+    assert told.canary_at(young_waits=False) == finder.canary_at(young_waits=False) + 100.0
+    assert told.follow(finder.told(16.0), 116.0, jitter=0.0) is Turn.NOTHING
+
+
+def test_an_outage_that_is_over_for_others_is_over_here_and_takes_as_much_to_open_again() -> None:
+    outage = opened(now=10.0)
+    assert outage.follow(None, 30.0, jitter=0.0) is Turn.CLOSED
+    assert (outage.is_open, outage.lasted, len(outage.past)) == (False, 20.0, 1)
+    assert outage.follow(None, 31.0, jitter=0.0) is Turn.NOTHING
+    assert set(observe(outage, 1, 2, 3, 4, now=32.0)) == {Turn.NOTHING}
+
+
+def test_there_is_nothing_to_tell_while_it_is_up() -> None:
+    assert Outage().told(5.0) is None

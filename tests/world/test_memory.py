@@ -12,7 +12,7 @@ from poller.core.cadence import Cadence
 from poller.core.orders import OrderKey
 from poller.core.replies import Result
 from poller.engine import Engine
-from poller.polling import poller, query
+from poller.polling import poller, query, refill
 from tests.world.stage import IN_PROGRESS, Stage, orders
 
 ROOM = 20
@@ -22,7 +22,8 @@ ROOM = 20
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poller, "HELD_MAX", ROOM)
     monkeypatch.setattr(query, "HELD_MAX", ROOM)
-    monkeypatch.setattr(poller, "FRESHEST", ROOM // 4)
+    monkeypatch.setattr(refill, "HELD_MAX", ROOM)
+    monkeypatch.setattr(refill, "FRESHEST", ROOM // 4)
 
 
 async def never(_: OrderKey, __: float) -> Result:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from poller.core.delivery import DeliveryState
 from poller.core.orders import NoticeType, OrderKey
 from poller.ports import Attempt, Delivery, Making, Notice, UnknownOrderError
+from poller.stores.postgres.herald import Hint
 from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.notes import settle_logged, settle_releases
@@ -84,6 +85,7 @@ async def make(transaction: Transaction, notices: Sequence[New]) -> None:
     if not notices:
         return
     await transaction.write(_MAKE, *columns(map(_new_row, notices), 8), transaction.me)
+    transaction.hints.add(Hint.CHANGED)
     transaction.tally.add(undelivered=sum(notice.making.webhook for notice in notices))
 
 
@@ -186,14 +188,15 @@ async def some(
     *,
     before: int | None,
     after: int | None,
+    complete: int | None,
 ) -> list[Delivery]:
-    """Newest first, or with `after` oldest first."""
+    """Newest first, or with `after` oldest first; up to `complete` where it is given."""
     wanted, bound = ["true"], list[object]()
     if key is not None:
         bound += key
         wanted.append("d.order_id = (SELECT id FROM orders WHERE park_uuid = $1 AND pay_partner = $2)")
     of_state = "d.state =" if key is None else "d.state || '' ="  # an order has few
-    for condition, value in ((of_state, state), ("d.id <", before), ("d.id >", after)):
+    for condition, value in ((of_state, state), ("d.id <", before), ("d.id >", after), ("d.id <=", complete)):
         if value is not None:
             bound.append(value)
             wanted.append(f"{condition} ${len(bound)}")

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from poller.ports import Progress, Stamp, StoreUnavailableError, UnknownOrderError
+from poller.ports import HeldElsewhereError, Progress, Stamp, StoreUnavailableError, UnknownOrderError
 from poller.stores.postgres import schema
 from poller.stores.postgres.address import Address, parse
-from poller.stores.postgres.faults import HeldElsewhereError, is_passing
+from poller.stores.postgres.faults import is_passing
 from poller.stores.postgres.fleet import PRESENT, FleetTime, read_stamp
 from poller.stores.postgres.heartbeat import Heartbeat
+from poller.stores.postgres.herald import Herald, Hint
 from poller.stores.postgres.holds import Holds
 from poller.stores.postgres.lane import CLOSED, Handler, Lane, Transaction
 from poller.stores.postgres.lines import Connection, Line, Readers
@@ -48,15 +49,23 @@ class Engine:
         self.fleet = FleetTime(run)
         self.session = Session(name, lease, self.fleet, self._lose)
         self.heartbeat = Heartbeat(presence, self.session, lease)
+        self.herald = Herald(presence)
         self._presence = presence
+        self._address = address
+        self._others: list[Line] = []
         self._notes = Notes(journal)
         self._orders = Holds()
         self._deliveries = Holds()
         self._line = Line(address)
         self.lane = Lane(self._line, self.session, journal, self._begin)
+        self.lane.tell = self.herald.tell
         self._readers = Readers(address, READERS)
         self._behind = Behind(self._notes, self._start_settling)
-        self._tasks = [_task(self.lane.run(), "store-lane"), _task(self.heartbeat.run(), "store-heartbeat")]
+        self._tasks = [
+            _task(self.lane.run(), "store-lane"),
+            _task(self.heartbeat.run(), "store-heartbeat"),
+            _task(self.herald.run(), "store-herald"),
+        ]
         self._closed = False
 
     @classmethod
@@ -78,6 +87,7 @@ class Engine:
                 run, stamp = await read_stamp(connection, datetime.now(UTC))
                 engine = cls(address, presence, name, lease=lease, run=run, stamp=stamp)
                 await engine.session.ensure(connection)
+                await presence.listen(engine.herald.hear)
         except BaseException:
             presence.drop()
             raise
@@ -150,6 +160,11 @@ class Engine:
         self._notes.give_back_deliveries(ids)
         self._behind.noted()
 
+    def another_line(self, **settings: str) -> Line:
+        """A connection of its own for somebody; it is closed with the rest."""
+        self._others.append(Line(self._address, **settings))
+        return self._others[-1]
+
     def has_releases(self) -> bool:
         return self._notes.releases
 
@@ -174,9 +189,11 @@ class Engine:
                 await asyncio.sleep(0)  # until it is in the lane
                 self.lane.stop()
                 self.heartbeat.stop()
+                self.herald.stop()
                 await asyncio.wait([writing, *self._tasks])
                 async with self._presence.use(LAST_S) as connection:
                     await self.session.end(connection)
+                    await self.herald.say(connection, Hint.FREE)
                 await writing
         except TimeoutError:
             raise StoreUnavailableError(
@@ -187,7 +204,8 @@ class Engine:
             for task in (writing, *self._tasks):
                 task.cancel()
             await asyncio.gather(writing, *self._tasks, return_exceptions=True)
-            await asyncio.gather(*(one.close(LAST_S) for one in (self._line, self._presence, self._readers)))
+            lines: tuple[Line | Readers, ...] = (self._line, self._presence, self._readers, *self._others)
+            await asyncio.gather(*(one.close(LAST_S) for one in lines))
 
     async def _read(self, read: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._readers.use(READ_S) as connection:

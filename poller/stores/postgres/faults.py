@@ -6,15 +6,6 @@ import asyncpg  # type: ignore[import-untyped]
 
 from poller.ports import StoreUnavailableError
 
-
-class LeaseLostError(StoreUnavailableError):
-    """The daemon was away for longer than its lease: what it held is the others' now, and nothing was written."""
-
-
-class HeldElsewhereError(StoreUnavailableError):
-    """Another daemon of the fleet holds the order. The message names it."""
-
-
 _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
     (
         asyncpg.InvalidAuthorizationSpecificationError,  # a wrong password is one of these

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from poller.ports import StoreUnavailableError
 from poller.stores.postgres import overview
@@ -19,6 +20,7 @@ class Heartbeat:
 
     def __init__(self, line: Line, session: Session, lease: float) -> None:
         self.size_bytes = 0
+        self.beaten: Callable[[], None] | None = None  # told after each beat
         self._line = line
         self._session = session
         self._every = lease / HEARTBEATS
@@ -38,6 +40,8 @@ class Heartbeat:
                         self.size_bytes = await overview.size_bytes(connection)
                         self._size_at = time.monotonic()
                 pause = self._every
+                if self.beaten is not None:
+                    self.beaten()
             except StoreUnavailableError:
                 pause = self._every * RETRY
             try:

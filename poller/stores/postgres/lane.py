@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TypeVar
 
-from poller.ports import StoreUnavailableError
-from poller.stores.postgres.faults import LeaseLostError, is_passing
+from poller.ports import LeaseLostError, StoreUnavailableError
+from poller.stores.postgres.faults import is_passing
 from poller.stores.postgres.fleet import Tally
+from poller.stores.postgres.herald import Hint
 from poller.stores.postgres.holds import Holds
 from poller.stores.postgres.lines import Connection, Line
 from poller.stores.postgres.session import Session
@@ -56,6 +57,7 @@ class Transaction:
     held: Held = field(default_factory=Held)
     wrote: bool = False
     ending: bool = False  # whether it is committed depends on PostgreSQL alone
+    hints: set[Hint] = field(default_factory=set)  # to the fleet, once it is committed
     settled: bool = False  # what was noted behind is in it
 
     async def write(self, sql: str, *args: object) -> list[Sequence[Any]]:
@@ -106,6 +108,7 @@ class Lane:
         begin: Callable[[Connection, int], Transaction],
     ) -> None:
         self.wrote: Callable[[float, bool], None] | None = None  # told of the seconds, and of durability
+        self.tell: Callable[..., None] = lambda *_: None
         self._line = line
         self._session = session
         self._journal = journal
@@ -203,6 +206,8 @@ class Lane:
         if me != self._session.id:  # it was found dead after this, and the owner was told
             raise LeaseLostError("the lease was lost: ask again")
         transaction.apply()
+        if transaction.hints:
+            self.tell(*transaction.hints)
         return outcomes, transaction.wrote
 
     async def _transact(self, transaction: Transaction, jobs: Sequence[Job], *, durable: bool) -> Sequence[object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
@@ -39,6 +39,8 @@ SETTINGS = {
     "jit": "off",
 }
 
+CHANNEL = "SELECT left('poller ' || current_schema(), 63)"
+
 Row = Sequence[Any]
 
 
@@ -52,6 +54,10 @@ class Connection(Protocol):
     async def fetchrow(self, query: str, *args: object) -> Row | None: ...
 
     async def fetchval(self, query: str, *args: object) -> Any: ...
+
+    def get_server_pid(self) -> int: ...
+
+    async def add_listener(self, channel: str, callback: Callable[..., None]) -> None: ...
 
     async def close(self, *, timeout: float) -> None: ...
 
@@ -67,6 +73,7 @@ class Line:
         """`greeting` is a statement that begins each connection."""
         self._address = address
         self._greeting = greeting
+        self._heard: Callable[[str], None] | None = None
         self._settings = {**SETTINGS, **settings}
         if "search_path=" in address.url:
             del self._settings["search_path"]
@@ -92,6 +99,20 @@ class Line:
                 if fault is None or fault is error:
                     raise
                 raise fault from error
+
+    async def listen(self, heard: Callable[[str], None]) -> None:
+        """From now on tell what others say to the fleet, on this connection and those that follow it."""
+        self._heard = heard
+        if self._connection is not None:
+            await self._listen(self._connection)
+
+    async def _listen(self, connection: Connection) -> None:
+        if self._heard is not None:
+            await connection.add_listener(await connection.fetchval(CHANNEL), self._hear)
+
+    def _hear(self, connection: Connection, pid: int, _channel: str, said: object) -> None:
+        if self._heard is not None and pid != connection.get_server_pid():
+            self._heard(str(said))
 
     def drop(self) -> None:
         """Let the connection go at once, whatever it is doing."""
@@ -120,6 +141,7 @@ class Line:
                 )
                 if self._greeting is not None and greet:
                     await self._connection.execute(self._greeting)
+                await self._listen(self._connection)
         return self._connection
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from poller.core.orders import OrderKey, State
-from poller.ports import Pending
-from poller.stores.postgres.faults import HeldElsewhereError
+from poller.ports import HeldElsewhereError, Pending
 from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.notes import settle, settle_releases

@@ -106,9 +106,25 @@ _FIRST = (
     ) WITH (fillfactor = 50)""",
     "INSERT INTO sessions (id, name, lease_until, run) VALUES (0, 'those that have ended', 'infinity', 0)",
 )
-STEPS = (_FIRST,)
+# Errands are looked at as a whole, and are few. `reserved` is in seconds of PostgreSQL's own clock.
+_FLEET = (
+    "CREATE TABLE errands (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, order_id bigint NOT NULL, "
+    "prompt text NOT NULL)",
+    """CREATE TABLE outages (
+        one boolean PRIMARY KEY CHECK (one),
+        since double precision NOT NULL,
+        last_canary double precision NOT NULL,
+        canaries integer NOT NULL,
+        wish double precision NOT NULL,
+        busy_until double precision NOT NULL DEFAULT 0,
+        kind text,
+        cause text
+    )""",
+    "CREATE TABLE rates (account text PRIMARY KEY, reserved double precision NOT NULL) WITH (fillfactor = 50)",
+)
+STEPS = (_FIRST, _FLEET)
 VERSION = len(STEPS)
-TABLES = ("orders", "schedule", "history", "deliveries", "sessions", "version")
+TABLES = ("orders", "schedule", "history", "deliveries", "sessions", "errands", "outages", "rates", "version")
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('poller tables', 0))"
 _HAS_TABLES = (

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from poller.stores.postgres.faults import LeaseLostError
+from poller.ports import LeaseLostError
 from poller.stores.postgres.fleet import FleetTime, Tally
 from poller.stores.postgres.lines import Connection
 

@@ -27,7 +27,10 @@ from poller.stores.postgres import deliveries as outbox
 from poller.stores.postgres import history, overview, schedule, transition
 from poller.stores.postgres import orders as ledger
 from poller.stores.postgres.engine import Engine
+from poller.stores.postgres.horizon import Horizon
 from poller.stores.postgres.lane import Transaction
+from poller.stores.postgres.lines import Connection
+from poller.stores.postgres.membership import Membership
 from poller.stores.postgres.notes import settle
 from poller.stores.postgres.session import LEASE_S
 
@@ -43,6 +46,7 @@ class PostgresStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._horizon = Horizon()
 
     @classmethod
     async def open(
@@ -81,6 +85,10 @@ class PostgresStore:
     def lease_left(self) -> float:
         """For how many seconds from now nobody else can hold what this daemon holds; 0 where that is not sure."""
         return self._engine.session.lease_left()
+
+    def fleet(self) -> Membership:
+        """This daemon's place in the fleet."""
+        return Membership(self._engine)
 
     def watch(self, wrote: Callable[[float, bool], None]) -> None:
         """From now on tell of each transaction that wrote: its seconds, and whether it was durable."""
@@ -187,9 +195,11 @@ class PostgresStore:
         before: int | None = None,
         after: int | None = None,
     ) -> list[Delivery]:
-        return await self._engine.read(
-            lambda connection: outbox.some(connection, state, key, limit, before=before, after=after)
-        )
+        async def read(connection: Connection) -> list[Delivery]:
+            complete = None if after is None else await self._horizon.reach(connection, after)
+            return await outbox.some(connection, state, key, limit, before=before, after=after, complete=complete)
+
+        return await self._engine.read(read)
 
     async def delivery(self, event_id: str) -> Delivery | None:
         return await self._engine.read(lambda connection: outbox.find(connection, event_id))

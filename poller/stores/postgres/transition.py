@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from poller.core.orders import Change, Order, OrderKey, State
-from poller.ports import HistoryEntry, Making
+from poller.ports import HeldElsewhereError, HistoryEntry, LeaseLostError, Making
 from poller.stores.postgres import deliveries, history, orders
-from poller.stores.postgres.faults import HeldElsewhereError, LeaseLostError
 from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.notes import settle_orders
 from poller.stores.postgres.orders import Loaded

@@ -92,6 +92,9 @@ class SqliteStore:
             lock.release()
             raise
 
+    def fleet(self) -> None:
+        """One daemon has the file for itself."""
+
     def last_stamp(self) -> Stamp | None:
         """The stamp that was on disk when the store was opened; None for a new store."""
         return self._last_stamp
