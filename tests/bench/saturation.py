@@ -92,7 +92,5 @@ def _apart(orders: int, connections: int) -> list[Figure]:
     where = "saturation, apart"
     return [
         Figure(where, "a poll that ends nothing, to the bare loop's", (long - end / MANY_QUERIES) / one),
-        Figure(
-            where, "an order's end (two fsyncs shared, a line of the log), in polls of the bare loop", end / one
-        ),
+        Figure(where, "an order's end, in polls of the bare loop", end / one),
     ]
