@@ -58,7 +58,7 @@ class CleanConnector(aiohttp.TCPConnector):
         while (connection := await super()._get(key, traces)) is not None:
             if connection.protocol is not None and not connection.protocol.should_close:
                 return connection
-            connection.close()
+            break_off(connection)
         return None
 
     async def _create_connection(
@@ -69,9 +69,16 @@ class CleanConnector(aiohttp.TCPConnector):
             try:
                 await self._connected()
             except BaseException:
-                protocol.close()
+                protocol.abort()
                 raise
         return protocol
+
+
+def break_off(connection: Connection) -> None:
+    """End a connection at once. To close one with TLS waits half a minute for a server that does not answer."""
+    if connection.protocol is not None:
+        connection.protocol.abort()
+    connection.close()
 
 
 def open_session() -> aiohttp.ClientSession:

@@ -65,6 +65,7 @@ class PyunPlatform:
         """Take other lots and another timeout from the next query on; those in the air are left alone."""
         self._lots = dict(lots)
         self._timeout = timeout
+        _query.cache_clear()  # an old secret is not kept
 
     def knows(self, park_uuid: str) -> bool:
         """See `Platform`."""

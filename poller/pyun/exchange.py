@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import aiohttp
 from aiohttp.connector import Connection
-from aiohttp.helpers import TimerNoop
+from aiohttp.helpers import EMPTY_BODY_STATUS_CODES, TimerNoop
 from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from poller.outgoing import BODY_FAILURES, USER_AGENT, CleanConnector, failure_of
+from poller.outgoing import BODY_FAILURES, USER_AGENT, CleanConnector, break_off, failure_of
 
 HEADERS = f"User-Agent: {USER_AGENT}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
 _UNBOUND = aiohttp.ClientTimeout(total=None)  # the caller bounds the whole
@@ -61,10 +61,11 @@ class Exchange:
             message, content = await self._send(connection, f"{self._start}{query}{self._rest}".encode("ascii"))
             response = await _read(message, content, cap)
         except BaseException:
-            connection.close()
+            break_off(connection)
             raise
-        if response.body is None:
-            connection.close()
+        # A server that is wrong about a body it may not send sends it where the next response belongs.
+        if response.body is None or response.status in EMPTY_BODY_STATUS_CODES:
+            break_off(connection)
         else:
             connection.release()
         return response

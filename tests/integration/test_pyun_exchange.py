@@ -98,9 +98,6 @@ async def test_queries_at_the_same_time_each_get_the_response_to_their_own() -> 
         ((CHUNKED + b"5\r\nwhole\r\n0\r\n\r\n",), (200, b"whole")),
         ((CHUNKED, b"2\r\nwh\r", b"\n3;x=y\r\nole\r\n", b"0\r\nX: trailer\r\n\r\n"), (200, b"whole")),
         ((CHUNKED + b"0\r\n\r\n",), (200, b"")),
-        ((b"HTTP/1.1 204 No Content\r\n\r\n",), (204, b"")),
-        ((b"HTTP/1.1 304 Not Modified\r\n\r\n",), (304, b"")),
-        ((b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",), (304, b"")),  # RFC 9110, 15.4.5
         ((b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nwhole",), (404, b"whole")),
         ((b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nwhole",), (200, b"whole")),
     ],
@@ -232,5 +229,26 @@ async def test_a_query_that_is_cancelled_ends_its_connection_however_much_has_co
         with pytest.raises(asyncio.CancelledError):
             await query
         await server.hung_up.wait()
+        assert read(await exchange.get("n=2", CAP)) == (200, b"next")
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("status", [b"101 Switching Protocols", b"204 No Content", b"304 Not Modified"])
+@pytest.mark.parametrize(
+    "framing", [b"", b"Content-Length: %d\r\n" % len(PLANTED), b"Transfer-Encoding: chunked\r\n"]
+)
+async def test_a_late_body_of_a_response_without_one_is_not_taken_for_the_next_response(
+    status: bytes, framing: bytes
+) -> None:
+    async def answer(visit: Visit) -> None:
+        if len(visit.server.visits) == 1:
+            await visit.send(b"HTTP/1.1 " + status + b"\r\n" + framing + b"\r\n")
+            return
+        if visit.server.connections == 1:
+            await visit.send(PLANTED)
+        await visit.send(NEXT)
+
+    async with exchange_with(answer) as (server, exchange):
+        assert read(await exchange.get("n=1", CAP)) == (int(status[:3]), b"")
         assert read(await exchange.get("n=2", CAP)) == (200, b"next")
         assert server.connections == 2
