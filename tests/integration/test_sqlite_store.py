@@ -440,3 +440,27 @@ def test_many_notes_do_not_wait_for_the_clock(tmp_path: Path) -> None:
         assert opened.on_disk("SELECT min(due), max(due) FROM schedule") == [(9.0, 9.0)]
 
     in_leaping_time(opened, steps)
+
+
+async def test_orders_are_taken_on_once_where_sqlite_gave_the_transaction_up_under_a_job_that_only_reads(
+    opened: Opened,
+) -> None:
+    await take_on(opened.store, "busy", "read")
+
+    def run_out(order: Order) -> None:
+        opened.connection.execute("ROLLBACK")  # as SQLite does by itself when a query finds no memory
+        raise MemoryError
+
+    writer = BusyWriter(opened.store)
+    busy = await writer.begin()
+    calls = await started(
+        take_on(opened.store, "before"),
+        opened.store.change(key("read"), run_out, making("never")),
+        take_on(opened.store, "after"),
+    )
+    writer.end()
+    await busy
+    before, read, after = calls
+    with pytest.raises(MemoryError):
+        await read
+    assert [names(await before), names(await after)] == [["before"], ["after"]]

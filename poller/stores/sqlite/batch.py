@@ -137,8 +137,9 @@ class Transactions:
         try:
             job.result = job.work(self._connection)
         except Exception as error:
-            if fault_of(error, self._path) is not None or self._connection.total_changes != before:
-                raise
+            wrote = self._connection.total_changes != before
+            if wrote or fault_of(error, self._path) is not None or not self._connection.in_transaction:
+                raise  # out of memory, SQLite has rolled back even for a job that only read
             self._journal.undo(mark)
             job.error = error
 

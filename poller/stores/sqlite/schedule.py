@@ -101,4 +101,5 @@ def _write_one(connection: sqlite3.Connection, number: int, noted: Noted) -> Non
     if noted.polls and row is None:  # the order has ended
         connection.execute("UPDATE orders SET polls = polls + ? WHERE id = ?", (noted.polls, number))
     if noted.runs:
-        append_history(connection, number, noted.runs, is_first=row == (noted.polls,))
+        is_first = row is not None and row[0] == noted.polls
+        append_history(connection, number, noted.runs, is_first=is_first)
