@@ -119,7 +119,8 @@ class Poller:
     def take_on(self, orders: Iterable[Pending]) -> None:
         """Ask about orders that the caller holds, when they are due. What memory is not for stays in the store."""
         for pending in orders:
-            pending.unsettled_until = 0.0
+            if self._asker.pace is not None:
+                pending.unsettled_until = 0.0
             if len(self._turns) < HELD_MAX:
                 self._turns.arrive(pending)  # in an outage it is the next canary
             else:

@@ -94,8 +94,10 @@ class Turns:
 
     def forget(self, number: int) -> Pending | None:
         """Take an order out, and give it if it was waiting for its turn. One in the air stays in the air."""
-        self._slow = [pending for pending in self._slow if pending.id != number]
-        return self._agenda.remove(number)
+        slow = next((pending for pending in self._slow if pending.id == number), None)
+        if slow is not None:
+            self._slow.remove(slow)
+        return self._agenda.remove(number) or slow
 
     def forget_all(self) -> None:
         """The lease was lost: none of it is held. What is in the air stays there, and counts for nothing."""
