@@ -52,12 +52,12 @@ class FastPlatform:
 
 
 @contextmanager
-def listening(*words: str) -> Iterator[int]:
-    """Start a program of Python's that prints the port it listens on, and end it."""
+def listening(*words: str) -> Iterator[tuple[int, int]]:
+    """Start a program of Python's that prints the port it listens on, and end it; the port, and its pid."""
     process = _start(sys.executable, *words, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
-        yield int(process.stdout.readline())
+        yield int(process.stdout.readline()), process.pid
     finally:
         _end(process)
 
@@ -65,7 +65,7 @@ def listening(*words: str) -> Iterator[int]:
 @contextmanager
 def fast_platform() -> Iterator[FastPlatform]:
     """Start one, and end it."""
-    with listening("-m", "tests.bench.fast_platform") as port:
+    with listening("-m", "tests.bench.fast_platform") as (port, _):
         yield FastPlatform(port)
 
 

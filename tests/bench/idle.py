@@ -6,6 +6,7 @@ import time
 
 from tests.bench.daemon import Settings, daemon, fast_platform
 from tests.bench.figures import Figure
+from tests.bench.limits import limit
 
 SETTLE_S = 3.0
 
@@ -16,8 +17,10 @@ def run(seconds: float) -> list[Figure]:
         before = running.usage()
         time.sleep(seconds)
         used = running.usage().since(before)
+    imported = limit("imports")
     return [
         Figure("idle", "memory", used.rss / 1e6, "MB", ("≤", 45.0)),
+        Figure("idle", "memory of a process that imports aiohttp, its server and structlog", imported / 1e6, "MB"),
         Figure("idle", "wake-ups, all threads", used.switches / seconds, "a second", ("≤", 2.0)),
         Figure("idle", "written to the disk", used.written, "bytes", ("≤", 0.0)),
         Figure("idle", "CPU", 100 * used.cpu / seconds, "%"),

@@ -13,7 +13,9 @@ from poller.stores.sqlite.opening import connect
 from tests.bench import scripted
 from tests.bench.daemon import Settings, daemon, fast_platform, listening
 from tests.bench.figures import Figure
+from tests.bench.limits import limit
 from tests.bench.load import post
+from tests.bench.usage import usage_of
 
 CONNECTIONS = 32
 BATCH = 1000
@@ -23,14 +25,18 @@ FULL_RATE = 500  # queries per second
 
 def run(singles: int, batches: int) -> list[Figure]:
     bodies = [{"pay_partner": scripted.never(index)} for index in range(singles)]
-    with listening("-m", "tests.bench.storeless") as port:
+    with listening("-m", "tests.bench.storeless") as (port, pid):
+        before = usage_of(pid)
         storeless = post(port, bodies, CONNECTIONS)
+        storeless_cpu = usage_of(pid).since(before).cpu
     batched = [
         [{"pay_partner": scripted.never(10_000_000 + start * BATCH + index)} for index in range(BATCH)]
         for start in range(batches)
     ]
     with fast_platform() as platform, daemon(platform.url, Settings(initial_delay=LATER_S)) as running:
+        before = running.usage()
         singly = post(running.port, bodies, CONNECTIONS)
+        durable_cpu = running.usage().since(before).cpu
         in_batches = post(running.port, batched, 4)
     raw = raw_group_commit(batches)
     return [
@@ -42,8 +48,10 @@ def run(singles: int, batches: int) -> list[Figure]:
             "",
             ("≥", 0.7),
         ),
+        Figure("intake", "CPU an order, to that without a store", durable_cpu / storeless_cpu),
         Figure("intake", "raw SQLite, a sync for 1,000", raw, "orders/s"),
         Figure("intake", "in batches of 1,000, to that", in_batches.requests_per_s * BATCH / raw, "", ("≥", 0.5)),
+        Figure("intake", "a line of the log for each and nothing else, to that", limit("lines") / raw),
         *_beside_polling(),
     ]
 

@@ -19,6 +19,7 @@ from tests.bench import scripted
 from tests.bench.bare import poll
 from tests.bench.daemon import Daemon, FastPlatform, Settings, daemon, fast_platform
 from tests.bench.figures import Figure, percentile
+from tests.bench.limits import limit
 from tests.bench.usage import Usage
 
 OVER_S = 20.0
@@ -125,6 +126,7 @@ def run(count: int, seed: int = 1) -> list[Figure]:
     )
     stats, lateness = told.stats, "poller_poll_lateness_seconds"
     on_time = told.metrics[f'{lateness}_bucket{{le="0.02"}}'] / told.metrics[f"{lateness}_count"]
+    syncs = 3 * count * limit("synced")
     where = f"realistic, {count} orders"
 
     def to_bare(cpu: float, polls: int) -> float:
@@ -137,6 +139,7 @@ def run(count: int, seed: int = 1) -> list[Figure]:
         Figure(where, "CPU a poll, all of the daemon's, to the bare loop's", whole, "", ("≤", 1.3)),
         Figure(where, "of it: the webhook", whole - to_bare(untold.usage.cpu, untold.stats["asked"])),
         Figure(where, "of it: taking on, one by one", to_bare(intake, stats["asked"])),
+        Figure(where, "of it: three synced writes an order, by a bare thread", to_bare(syncs, stats["asked"])),
         Figure(where, "polls at most 20 ms late", 100 * on_time, "%", ("≥", 99.0)),
         Figure(
             where,

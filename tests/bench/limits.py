@@ -1,0 +1,92 @@
+"""What stands in the way of a target, alone: `python -m tests.bench.limits NAME` prints one JSON.
+
+`imports` is the memory of a process that has imported what HTTP and the log are made with, `lines` how many lines
+of the log a second can be written with nothing else to do, `synced` the processor time of a small write that
+another thread syncs to the disk, fifty times a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+LINES = 20_000
+SYNCED, PAUSE_S = 150, 0.02
+PAGE = b"\0" * 4096
+
+
+def imports() -> float:
+    """Resident bytes."""
+    import structlog  # noqa: F401, PLC0415
+
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def lines() -> float:
+    """Lines a second, into a file, as `order.accepted` is written."""
+    import structlog  # noqa: PLC0415
+
+    from poller import logs  # noqa: PLC0415
+
+    with tempfile.TemporaryFile() as file:
+        console = os.dup(1)
+        os.dup2(file.fileno(), 1)
+        logs.configure("info", "json", stream_is_terminal=False, journal=False)
+        log = structlog.get_logger()
+        began = time.monotonic()
+        for number in range(LINES):
+            log.info("order.accepted", park_uuid="lot", pay_partner=f"{number}", metadata={})
+        seconds = time.monotonic() - began
+        os.dup2(console, 1)
+    return LINES / seconds
+
+
+def synced() -> float:
+    """Processor seconds of both threads for each write."""
+    jobs: queue.SimpleQueue[threading.Event | None] = queue.SimpleQueue()
+    with tempfile.TemporaryDirectory(prefix="poller-bench-") as folder:
+        file = os.open(Path(folder) / "log", os.O_RDWR | os.O_CREAT)
+        os.write(file, PAGE * SYNCED)
+
+        def write() -> None:
+            place = 0
+            while (done := jobs.get()) is not None:
+                os.pwrite(file, PAGE, place)
+                os.fdatasync(file)
+                place += len(PAGE)
+                done.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        before = time.process_time()
+        for _ in range(SYNCED):
+            done = threading.Event()
+            jobs.put(done)
+            done.wait()
+            time.sleep(PAUSE_S)
+        used = time.process_time() - before
+        jobs.put(None)
+        writer.join()
+        os.close(file)
+    return used / SYNCED
+
+
+LIMITS: dict[str, Callable[[], float]] = {"imports": imports, "lines": lines, "synced": synced}
+
+
+def limit(name: str) -> float:
+    """One of `LIMITS`, in a process of its own."""
+    command = [sys.executable, "-m", "tests.bench.limits", name]
+    return float(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+
+
+if __name__ == "__main__":
+    print(json.dumps(LIMITS[sys.argv[1]]()))
