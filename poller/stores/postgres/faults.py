@@ -55,6 +55,7 @@ _PASSING = (
     asyncpg.AdminShutdownError,
     asyncpg.IdleSessionTimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server's last word came in just as the next statement was to go out
     ConnectionResetError,
     BrokenPipeError,
 )
