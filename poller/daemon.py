@@ -21,7 +21,7 @@ from poller.metrics import CONTENT_TYPE, Metrics
 from poller.ports import Alone, Clock, Fleet, Lease, LeaseLostError, StoreCorruptError, StoreUnavailableError
 from poller.pyun import PyunPlatform
 from poller.sentinel import Sentinel
-from poller.stores import KeptStore, is_postgres, open_store
+from poller.stores import KeptStore, is_postgres, open_store, unverified
 from poller.system import RateThrottle, SystemClock
 from poller.systemd import Notifier
 from poller.webhook import WebhookReceiver
@@ -84,6 +84,7 @@ async def serve(
             store=config.store.url,
             webhook=config.webhook is not None,
         )
+        _say_what_is_lacking(config.store.url, store.fleet())
         ready(door)
         systemd.ready(f"listening on {config.intake.listen}")
 
@@ -181,6 +182,23 @@ async def _open_unless(stop: asyncio.Event, config: Config) -> KeptStore | None:
     finally:
         stopping.cancel()
         opening.cancel()
+
+
+def _say_what_is_lacking(url: str, fleet: Fleet | None) -> None:
+    """Of the store, at the start and when it changes."""
+    if servers := unverified(url):
+        hint = "take sslmode out of [store] url, so that the certificate is verified; sslrootcert names its CA"
+        log.warning("store.unverified", servers=servers, hint=hint)
+    if fleet is not None:
+        fleet.on_replicated(_replicated)
+
+
+def _replicated(is_so: bool) -> None:
+    if is_so:
+        log.info("store.replicated")
+    else:
+        hint = "if PostgreSQL's server is lost, so is what was taken on last: set synchronous_standby_names there"
+        log.warning("store.unreplicated", hint=hint)
 
 
 async def _close(store: KeptStore) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from poller.cli.failing import FAILED, NEEDS_A_PERSON
 from poller.ports import StoreCorruptError, StoreTooNewError
-from poller.stores import is_postgres, sqlite_path
+from poller.stores import is_postgres, sqlite_path, unverified
 from poller.stores.sqlite.faults import fault_of
 from poller.stores.sqlite.opening import look
 
@@ -34,7 +34,10 @@ class Finding:
 def look_at_store(url: str) -> Finding:
     """Whether the daemon could open its store. Nothing is written, and a running daemon is not disturbed."""
     if is_postgres(url):
-        return Finding(True, "store", f"{url} is not looked at from here")
+        mend = ""
+        if servers := unverified(url):
+            mend = f"take its sslmode out, or anybody can pass himself off as {', '.join(servers)}"
+        return Finding(True, "store", f"{url} is not looked at from here", mend)
     path = sqlite_path(url)
     try:
         return _look_at(path)

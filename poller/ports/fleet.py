@@ -57,6 +57,11 @@ class Fleet(Lease, Protocol):
     def on_change(self, changed: Callable[[], None]) -> None:
         """From now on tell soon, though not reliably, that another daemon has made notices of orders."""
 
+    def on_replicated(self, replicated: Callable[[bool], None]) -> None:
+        """From now on tell whether what is acknowledged is kept by more than one server: soon, and when it
+        changes.
+        """
+
     async def hand_over(self, errand: Errand) -> None:
         """Have an errand seen by whoever holds the order. Raises UnknownOrderError and StoreUnavailableError."""
 

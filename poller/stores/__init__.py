@@ -80,6 +80,15 @@ def is_postgres(url: str) -> bool:
     return url.startswith(POSTGRES)
 
 
+def unverified(url: str) -> list[str]:
+    """The servers on other machines that a store's URL has believed without their certificates."""
+    if not is_postgres(url):
+        return []
+    from poller.stores.postgres.address import parse  # noqa: PLC0415 - it needs a driver that is an extra
+
+    return [str(server) for server in parse(url).unverified]
+
+
 def sqlite_path(url: str) -> Path:
     """The file that a store's URL names. Raises ValueError where it names none."""
     if not url.startswith(SQLITE) or not url.removeprefix(SQLITE):

@@ -78,15 +78,14 @@ async def take_connections(url: str, taken: list[Any]) -> None:
         taken.append(await asyncpg.connect(url))
 
 
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
 async def test_a_restarted_server_is_gone_on_with_and_nothing_is_doubled_or_lost(
-    server: PostgresServer, tmp_path: Path, mode: str
+    server: PostgresServer, tmp_path: Path
 ) -> None:
     async with opened(server.url(schema_for(tmp_path)), lease=60.0) as store:
         [_, b] = await take_on(store, "a", "b")
         ended = await store.change(key("a"), paid, making("e1"))
         [delivery] = await store.claim_deliveries(ALL, 1)
-        await asyncio.to_thread(server.stop, mode)
+        await asyncio.to_thread(server.stop, "fast")
         store.note(Progress(b.id, Answer(AT, error="timeout"), 50.0, 1))
         with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1"):
             await store.submit([NewOrder(key("c"))], AT, 0.0, 1.0)

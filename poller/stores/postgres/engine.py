@@ -11,14 +11,16 @@ from uuid import uuid4
 
 from poller.ports import HeldElsewhereError, Progress, Stamp, StoreUnavailableError, UnknownOrderError
 from poller.stores.postgres import schema
-from poller.stores.postgres.address import Address, parse
+from poller.stores.postgres.address import parse
+from poller.stores.postgres.connecting import Servers
+from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.faults import is_passing
 from poller.stores.postgres.fleet import PRESENT, FleetTime, read_stamp
 from poller.stores.postgres.heartbeat import Heartbeat
 from poller.stores.postgres.herald import Herald, Hint
 from poller.stores.postgres.holds import Holds
 from poller.stores.postgres.lane import CLOSED, Handler, Lane, Transaction
-from poller.stores.postgres.lines import Connection, Line, Readers
+from poller.stores.postgres.lines import Line, Readers, servers_of
 from poller.stores.postgres.notes import settle
 from poller.stores.postgres.session import Session
 from poller.stores.sqlite.behind import Behind
@@ -41,7 +43,7 @@ class Engine:
     """Call it from the loop's thread alone."""
 
     def __init__(
-        self, address: Address, presence: Line, name: str, *, lease: float, run: float, stamp: Stamp | None
+        self, servers: Servers, presence: Line, name: str, *, lease: float, run: float, stamp: Stamp | None
     ) -> None:
         journal = Journal()
         self.last_stamp = stamp
@@ -51,15 +53,16 @@ class Engine:
         self.heartbeat = Heartbeat(presence, self.session, lease)
         self.herald = Herald(presence)
         self._presence = presence
-        self._address = address
+        self._servers = servers
+        servers.on_new_life = self.session.begin_anew
         self._others: list[Line] = []
         self._notes = Notes(journal)
         self._orders = Holds()
         self._deliveries = Holds()
-        self._line = Line(address)
+        self._line = Line(servers)
         self.lane = Lane(self._line, self.session, journal, self._begin)
         self.lane.tell = self.herald.tell
-        self._readers = Readers(address, READERS)
+        self._readers = Readers(servers, READERS)
         self._behind = Behind(self._notes, self._start_settling)
         self._tasks = [
             _task(self.lane.run(), "store-lane"),
@@ -74,18 +77,19 @@ class Engine:
     ) -> Engine:
         """As `PostgresStore.open`."""
         address = parse(url, password, tls)
-        line = Line(address)
+        servers = servers_of(address)
+        line = Line(servers)
         try:
             async with line.use(OPEN_S) as connection:
                 await schema.migrate(connection, address.place)
         finally:
             await line.close(LAST_S)
-        presence = Line(address, greeting=PRESENT, idle_session_timeout=f"{lease * 1000:.0f}")
+        presence = Line(servers, greeting=PRESENT, idle_session_timeout=f"{lease * 1000:.0f}")
         name = name or f"daemon {uuid4().hex[:12]}"
         try:
             async with presence.use(OPEN_S, greet=False) as connection:
                 run, stamp = await read_stamp(connection, datetime.now(UTC))
-                engine = cls(address, presence, name, lease=lease, run=run, stamp=stamp)
+                engine = cls(servers, presence, name, lease=lease, run=run, stamp=stamp)
                 await engine.session.ensure(connection)
                 await presence.listen(engine.herald.hear)
         except BaseException:
@@ -162,7 +166,7 @@ class Engine:
 
     def another_line(self, **settings: str) -> Line:
         """A connection of its own for somebody; it is closed with the rest."""
-        self._others.append(Line(self._address, **settings))
+        self._others.append(Line(self._servers, **settings))
         return self._others[-1]
 
     def has_releases(self) -> bool:

@@ -1,4 +1,4 @@
-"""What goes on by itself: the lease is renewed, the dead are buried, and the size is looked at now and then."""
+"""What goes on by itself: the lease is renewed, the dead are buried; size and standby are looked at now and then."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Callable
 
 from poller.ports import StoreUnavailableError
 from poller.stores.postgres import overview
+from poller.stores.postgres.connecting import Life
+from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.lines import Line
 from poller.stores.postgres.session import HEARTBEATS, Session
 
-SIZE_EVERY_S = 60.0
+LOOK_EVERY_S = 60.0
 RETRY = 0.2  # of a heartbeat's distance, after one that failed
 
 
@@ -21,10 +23,13 @@ class Heartbeat:
     def __init__(self, line: Line, session: Session, lease: float) -> None:
         self.size_bytes = 0
         self.beaten: Callable[[], None] | None = None  # told after each beat
+        self.is_replicated: bool | None = None  # whether a commit waits for a standby; None until it is known
+        self.replicated: Callable[[bool], None] | None = None  # told of that, and when it changes
         self._line = line
         self._session = session
         self._every = lease / HEARTBEATS
-        self._size_at = float("-inf")
+        self._looked_at = float("-inf")
+        self._life: Life | None = None
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -36,9 +41,8 @@ class Heartbeat:
             try:
                 async with self._line.use(self._every) as connection:
                     await self._session.beat(connection)
-                    if time.monotonic() - self._size_at >= SIZE_EVERY_S:
-                        self.size_bytes = await overview.size_bytes(connection)
-                        self._size_at = time.monotonic()
+                    if time.monotonic() - self._looked_at >= LOOK_EVERY_S or self._life != self._line.life:
+                        await self._look(connection)
                 pause = self._every
                 if self.beaten is not None:
                     self.beaten()
@@ -49,3 +53,15 @@ class Heartbeat:
                     await self._stopping.wait()
             except TimeoutError:
                 continue
+
+    async def _look(self, connection: Connection) -> None:
+        self.size_bytes = await overview.size_bytes(connection)
+        self._looked_at, self._life = time.monotonic(), self._line.life
+        before, self.is_replicated = self.is_replicated, await is_replicated(connection)
+        if self.replicated is not None and self.is_replicated is not before:
+            self.replicated(self.is_replicated)
+
+
+async def is_replicated(connection: Connection) -> bool:
+    """Whether a commit waits for a standby: without one, what was acknowledged is lost with the server."""
+    return bool(await connection.fetchval("SHOW synchronous_standby_names"))

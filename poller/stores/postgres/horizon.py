@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from poller.stores.postgres.lines import Connection
+from poller.stores.postgres.connection import Connection
 
 SLOWEST_S = 12.0  # no transaction of a daemon takes longer; another program's is not waited for
 LOOKS = 10
@@ -43,7 +43,8 @@ class Horizon:
     async def _look(self, connection: Connection) -> int:
         [(oldest, following, newest)] = await connection.fetch(_LOOK)
         now = time.monotonic()
-        if oldest >= self._ended_by or now - self._since > SLOWEST_S:
+        has_failed_over = following < self._ended_by  # then all that was under way there has ended
+        if oldest >= self._ended_by or has_failed_over or now - self._since > SLOWEST_S:
             self._complete = max(self._complete, self._newest)
             self._newest, self._ended_by, self._since = newest, following, now
             if oldest == following:

@@ -15,11 +15,12 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from poller.ports import LeaseLostError, StoreUnavailableError
+from poller.stores.postgres.connection import Connection, confirmed
 from poller.stores.postgres.faults import is_passing
 from poller.stores.postgres.fleet import Tally
 from poller.stores.postgres.herald import Hint
 from poller.stores.postgres.holds import Holds
-from poller.stores.postgres.lines import Connection, Line
+from poller.stores.postgres.lines import Line
 from poller.stores.postgres.session import Session
 from poller.stores.sqlite.journal import Journal
 from poller.stores.sqlite.notes import Notes
@@ -221,7 +222,8 @@ class Lane:
                 sent = time.monotonic()
                 await self._session.fence(connection, transaction.me, transaction.tally)
             transaction.ending = True
-            await connection.execute("COMMIT")
+            with confirmed(connection):
+                await connection.execute("COMMIT")
         except LeaseLostError:
             self._journal.undo()
             await connection.execute("ROLLBACK")
@@ -232,7 +234,8 @@ class Lane:
                 self._session.give_up(transaction.me)  # whether it was committed, and is held, nobody knows
             raise
         self._journal.keep()
-        self._session.renewed(transaction.me, sent)
+        if durable:
+            self._session.renewed(transaction.me, sent)
         return outcomes
 
 

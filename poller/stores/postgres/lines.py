@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
 
 import asyncpg  # type: ignore[import-untyped]
 
 from poller.stores.postgres.address import SCHEMA, Address
+from poller.stores.postgres.connecting import Life, Servers
+from poller.stores.postgres.connection import Connection, Row
 from poller.stores.postgres.faults import fault_of
+
+__all__ = ["Connection", "Line", "Readers", "Row", "servers_of"]
 
 CONNECT_S = 5.0
 STATEMENT_S = 8.0
@@ -41,41 +44,23 @@ SETTINGS = {
 
 CHANNEL = "SELECT left('poller ' || current_schema(), 63)"
 
-Row = Sequence[Any]
 
-
-class Connection(Protocol):
-    """What is used of the driver's."""
-
-    async def execute(self, query: str, *args: object) -> str: ...
-
-    async def fetch(self, query: str, *args: object) -> list[Row]: ...
-
-    async def fetchrow(self, query: str, *args: object) -> Row | None: ...
-
-    async def fetchval(self, query: str, *args: object) -> Any: ...
-
-    def get_server_pid(self) -> int: ...
-
-    async def add_listener(self, channel: str, callback: Callable[..., None]) -> None: ...
-
-    async def close(self, *, timeout: float) -> None: ...
-
-    def terminate(self) -> None: ...
-
-    def is_closed(self) -> bool: ...
+def servers_of(address: Address) -> Servers:
+    """For the lines of one store. Raises as `Servers` does."""
+    return Servers(address, STATEMENT_S + 1.0)
 
 
 class Line:
     """One connection for one user at a time."""
 
-    def __init__(self, address: Address, *, greeting: str | None = None, **settings: str) -> None:
+    def __init__(self, servers: Servers, *, greeting: str | None = None, **settings: str) -> None:
         """`greeting` is a statement that begins each connection."""
-        self._address = address
+        self.life: Life | None = None  # of the server that it was connected to last
+        self._servers = servers
         self._greeting = greeting
         self._heard: Callable[[str], None] | None = None
         self._settings = {**SETTINGS, **settings}
-        if "search_path=" in address.url:
+        if "search_path=" in servers.address.url:
             del self._settings["search_path"]
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
@@ -93,7 +78,7 @@ class Line:
                 async with asyncio.timeout(seconds):
                     yield connection
             except BaseException as error:
-                fault = fault_of(error, self._address.place)
+                fault = fault_of(error, self._servers.address.place)
                 if fault is not error:
                     self.drop()
                 if fault is None or fault is error:
@@ -128,17 +113,11 @@ class Line:
                 await connection.close(timeout=seconds)  # it is dropped where this fails
 
     async def _open(self, *, greet: bool) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = None
+        if self._connection is not None and (self._connection.is_closed() or self.life != self._servers.life):
+            self.drop()  # what it leads to has ended, or has been superseded
+        if self._connection is None:
             async with asyncio.timeout(CONNECT_S):
-                self._connection = await asyncpg.connect(
-                    self._address.url,
-                    password=self._address.password,
-                    ssl=self._address.tls,
-                    timeout=CONNECT_S,
-                    command_timeout=STATEMENT_S + 1.0,
-                    server_settings=self._settings,
-                )
+                self._connection, self.life = await self._servers.connect(CONNECT_S, self._settings)
                 if self._greeting is not None and greet:
                     await self._connection.execute(self._greeting)
                 await self._listen(self._connection)
@@ -148,8 +127,8 @@ class Line:
 class Readers:
     """A few lines to read on."""
 
-    def __init__(self, address: Address, count: int) -> None:
-        self._all = [Line(address, default_transaction_read_only="on") for _ in range(count)]
+    def __init__(self, servers: Servers, count: int) -> None:
+        self._all = [Line(servers, default_transaction_read_only="on") for _ in range(count)]
         self._idle = list(self._all)
         self._free = asyncio.Semaphore(count)
 

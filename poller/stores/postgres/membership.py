@@ -52,13 +52,18 @@ class Membership:
     def on_change(self, changed: Callable[[], None]) -> None:
         self._engine.herald.hearers[Hint.CHANGED] = changed
 
+    def on_replicated(self, replicated: Callable[[bool], None]) -> None:
+        self._engine.heartbeat.replicated = replicated
+        if self._engine.heartbeat.is_replicated is not None:
+            replicated(self._engine.heartbeat.is_replicated)
+
     async def hand_over(self, errand: Errand) -> None:
         async def work(transaction: Transaction) -> None:
             if not await transaction.write(_ADD, *errand.key, errand.prompt.value):
                 raise unknown(errand.key)
             transaction.hints.add(Hint.FREE)
 
-        await self._engine.work(work)
+        await self._engine.work(work, durable=True)
 
     async def errands(self) -> Sequence[Errand]:
         if not await self._engine.read(lambda connection: connection.fetchval(_ANY)):

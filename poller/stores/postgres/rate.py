@@ -3,6 +3,8 @@
 A row has the moment up to which all is reserved, by PostgreSQL's own clock. A reservation is of moments a little
 over 1/rate apart, for a fraction of a second; one that its daemon does not use in time is lost. Each daemon takes
 its moments over to its monotonic clock, and knows how exactly it can: what is less exact is kept further apart.
+A reservation does not wait for the disk, so a server that crashed or failed over may not know of the last ones:
+the first who reserves there leaves room for all that could have been reserved.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from poller.ports import StoreUnavailableError
+from poller.stores.postgres.connecting import Life
 from poller.stores.postgres.faults import is_passing
 from poller.stores.postgres.lines import Connection, Line
 
@@ -25,11 +28,20 @@ BATCH_S = 0.25  # the most that one reservation takes
 RETRY_S = 0.02  # after a refusal, once there should be room again
 RESERVE_S = 2.0  # what one reservation may take
 STEPPED_S = 3.0  # reserved further ahead than this: PostgreSQL's clock was set back
+UNKNOWN_S = 2.0  # after a crash, until all that was reserved (AHEAD_S, BATCH_S) is over, and a second more
 DRIFT = 0.0005  # of two clocks against each other, in seconds a second
 SECOND = 1.0
 
 _NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _MAKE = "INSERT INTO rates (account, reserved) VALUES ($1, 0) ON CONFLICT DO NOTHING"
+# A row of the account's name and a life of the server's says that somebody has reserved in that life.
+_ENTER = (
+    "WITH entered AS (INSERT INTO rates VALUES ($1 || ' life ' || $2, 0) ON CONFLICT DO NOTHING RETURNING true) "
+    "UPDATE rates SET reserved = greatest(reserved, extract(epoch FROM clock_timestamp())::float8 + $3) "
+    "WHERE account = $1 AND EXISTS (SELECT FROM entered) "
+    "AND EXISTS (SELECT FROM rates WHERE starts_with(account, $1 || ' life '))"
+)
+_FORGET = "DELETE FROM rates WHERE starts_with(account, $1 || ' life ') AND account <> $1 || ' life ' || $2"
 # $2 is how long it takes, $3 how far ahead one may begin, $4 from when on the clock must have been set back.
 # The lock comes first and the clock after it: whoever waited sees both as they are then.
 _RESERVE = (
@@ -96,7 +108,7 @@ class SharedRate:
         self._clock = OtherClock()
         self._moments: deque[float] = deque()  # on this machine's monotonic clock
         self._turn = asyncio.Lock()
-        self._made = False
+        self._life: Life | None = None  # the server's, that has a row of the account's
         self._set(rate)
 
     def set_rate(self, rate: int) -> None:
@@ -144,9 +156,8 @@ class SharedRate:
     async def _reserve_once(self) -> float:
         count, gap = self._demand.count, self._gap
         async with self._line.use(RESERVE_S) as connection:
-            if not self._made:
-                await connection.execute(_MAKE, self._account)
-                self._made = True
+            if self._life is None or self._life != self._line.life:
+                await self._enter(connection)
             if self._clock.spread(time.monotonic()) > SPREAD_S and not await self._look(connection):
                 return 0.0
             pad = max(self._clock.spread(time.monotonic()) - SPREAD_S, 0.0)
@@ -154,7 +165,7 @@ class SharedRate:
             stepped = STEPPED_S + seconds + gap
             row = await connection.fetchrow(_RESERVE, self._account, seconds, AHEAD_S, stepped)
         if row is None:
-            self._made = False  # a standby that took over has not got it yet
+            self._life = None  # a standby that took over has not got it yet
             return RETRY_S
         now, start, is_taken = row
         if not self._saw(now, sent):
@@ -165,6 +176,17 @@ class SharedRate:
         if gap == self._gap:  # the rate is still the same
             self._moments.extend(self._clock.here(start + pad + index * gap) for index in range(count))
         return 0.0
+
+    async def _enter(self, connection: Connection) -> None:
+        """Begin to reserve with a server that is new to this daemon, its clock too."""
+        life = self._line.life
+        await connection.execute(_MAKE, self._account)
+        if life is not None:
+            name = f"{life.timeline} {life.since}"
+            await connection.execute(_ENTER, self._account, name, UNKNOWN_S)
+            await connection.execute(_FORGET, self._account, name)
+        self._life, self._clock = life, OtherClock()
+        self._moments.clear()
 
     async def _look(self, connection: Connection) -> bool:
         sent = time.monotonic()

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 
 from poller.ports import LeaseLostError
+from poller.stores.postgres.connection import Connection, confirmed
 from poller.stores.postgres.fleet import FleetTime, Tally
-from poller.stores.postgres.lines import Connection
 
 LEASE_S = 15.0
 HEARTBEATS = 4  # in a lease
@@ -85,7 +85,8 @@ class Session:
                 await connection.execute(_BEGIN, number, self._name, run + self._lease, run, schedule, wall)
                 name = self._name if self._first else None  # a daemon's start ends what was before it
                 ended = await connection.execute(_SUPERSEDE, number, self._given_up, name)
-                await connection.execute("COMMIT")
+                with confirmed(connection):
+                    await connection.execute("COMMIT")
                 self.id, self._renewed, self._first = number, sent, False
                 if ended != "UPDATE 0" or self._given_up:
                     self._given_up.clear()
@@ -106,7 +107,7 @@ class Session:
             )
 
     def renewed(self, number: int, sent: float) -> None:
-        """A fence that was sent at `sent` (`time.monotonic()`) or later has been committed."""
+        """A fence that was sent at `sent` (`time.monotonic()`) or later has been committed durably."""
         if number == self.id:
             self._renewed = max(self._renewed, sent)
 
@@ -117,10 +118,16 @@ class Session:
             self.id, self._renewed = None, float("-inf")
             self._lost()
 
+    def begin_anew(self) -> None:
+        """The server may have forgotten what was not committed durably: what was given back, say."""
+        if self.id is not None:
+            self.give_up(self.id)
+
     async def beat(self, connection: Connection) -> None:
         """Renew the session, hear how far the others have come, and free what the dead ones held."""
         number, sent = await self.ensure(connection), time.monotonic()
-        await self.fence(connection, number)
+        with confirmed(connection):
+            await self.fence(connection, number)
         self.renewed(number, sent)
         [furthest] = await connection.fetch(_FURTHEST)
         self._fleet.met(*furthest)

@@ -26,10 +26,11 @@ from poller.ports.records import Ended, Ending, Overview, Settlement, Since
 from poller.stores.postgres import deliveries as outbox
 from poller.stores.postgres import history, overview, schedule, transition
 from poller.stores.postgres import orders as ledger
+from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.engine import Engine
+from poller.stores.postgres.heartbeat import is_replicated
 from poller.stores.postgres.horizon import Horizon
 from poller.stores.postgres.lane import Transaction
-from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.membership import Membership
 from poller.stores.postgres.notes import settle
 from poller.stores.postgres.session import LEASE_S
@@ -42,6 +43,8 @@ class PostgresStore:
 
     A daemon holds what it holds under a lease (see `session`). Calls that would write for what was lost raise
     LeaseLostError, and those for what another daemon holds HeldElsewhereError: both are StoreUnavailableErrors.
+    What is held is on disk, and on a synchronous standby, first: else a server that fails over could give the same
+    to two.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -108,8 +111,7 @@ class PostgresStore:
 
     async def is_replicated(self) -> bool:
         """Whether a commit waits for a standby: without one, what was acknowledged is lost with the server."""
-        names = await self._engine.read(lambda connection: connection.fetchval("SHOW synchronous_standby_names"))
-        return bool(names)
+        return await self._engine.read(is_replicated)
 
     async def submit(self, orders: Sequence[NewOrder], at: datetime, run: float, due: float) -> list[Submitted]:
         def abandoned(answers: list[Submitted]) -> None:
@@ -136,7 +138,9 @@ class PostgresStore:
             self._engine.give_back_orders([one.id for one in claimed])
 
         return await self._engine.work(
-            lambda transaction: schedule.claim(transaction, by, limit, freshest=freshest), abandoned=abandoned
+            lambda transaction: schedule.claim(transaction, by, limit, freshest=freshest),
+            durable=True,
+            abandoned=abandoned,
         )
 
     async def hold(self, key: OrderKey) -> Pending:
@@ -147,7 +151,8 @@ class PostgresStore:
             newly[:] = [number for number in transaction.held.orders if number not in transaction.orders]
             return pending
 
-        return await self._engine.work(work, abandoned=lambda _: self._engine.give_back_orders(newly))
+        give_back = self._engine.give_back_orders
+        return await self._engine.work(work, durable=True, abandoned=lambda _: give_back(newly))
 
     def note(self, progress: Progress) -> None:
         self._engine.note(progress)
@@ -174,7 +179,9 @@ class PostgresStore:
             self._engine.give_back_deliveries([one.notice.id for one in claimed])
 
         return await self._engine.work(
-            lambda transaction: outbox.claim(transaction, by, limit, freshest=freshest), abandoned=abandoned
+            lambda transaction: outbox.claim(transaction, by, limit, freshest=freshest),
+            durable=True,
+            abandoned=abandoned,
         )
 
     async def bring_deliveries_forward(self, due: float, limit: int, before: int | None = None) -> int | None:
