@@ -97,6 +97,12 @@ class PostgresCluster:
         """From now on a commit on the primary waits for a standby, whether there is one or not."""
         self._wait_for("*")
 
+    def cancel_waiting(self) -> None:
+        """What a person does who cancels, on the primary, the commit that waits for the standby."""
+        waiting = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        until(lambda: self.primary.sql(f"SELECT count(*) > 0 {waiting}") == "t")
+        self.primary.sql(f"SELECT pg_cancel_backend(pid) {waiting}")
+
     def caught_up(self) -> None:
         """Wait until the standby has, and has replayed, all that the primary has written."""
         end = self.primary.sql("SELECT pg_current_wal_lsn()")
@@ -129,7 +135,7 @@ def cluster(*, synchronous: bool = False) -> Iterator[PostgresCluster]:
 
 
 def kill(server: PostgresServer) -> None:
-    """End all of a server's processes with SIGKILL."""
+    """End all of a server's processes with SIGKILL, and what then only a start of it would find gone."""
     if (master := _master(server)) is None:
         return
     os.kill(master, signal.SIGSTOP)  # so that it starts no more of them
@@ -137,6 +143,11 @@ def kill(server: PostgresServer) -> None:
     for process in family:
         os.kill(process, signal.SIGKILL)
     until(lambda: not any(map(_lives, family)))
+    lock = server.data / "postmaster.pid"
+    segment = lock.read_text().splitlines()[6].split()[1]
+    subprocess.run(["ipcrm", "-m", segment], check=False, capture_output=True)  # shared memory; it may be gone
+    for file in (lock, server.folder / f".s.PGSQL.{server.port}.lock"):  # a dead process may still have its number
+        file.unlink()
 
 
 def signal_all(server: PostgresServer, number: signal.Signals) -> None:
@@ -148,10 +159,7 @@ def signal_all(server: PostgresServer, number: signal.Signals) -> None:
 
 def remove(server: PostgresServer) -> None:
     """Whatever state it is in."""
-    segment = _segment(server)
     kill(server)
-    if segment is not None:
-        subprocess.run(["ipcrm", "-m", segment], check=False, capture_output=True)  # it may have been left already
     shutil.rmtree(server.folder)
 
 
@@ -170,14 +178,6 @@ def _master(server: PostgresServer) -> int | None:
     except FileNotFoundError:
         return None
     return process if _lives(process) and str(server.data) in _command(process) else None
-
-
-def _segment(server: PostgresServer) -> str | None:
-    """The shared memory that SIGKILL leaves behind."""
-    try:
-        return (server.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
-    except (FileNotFoundError, IndexError):
-        return None
 
 
 def _family(master: int) -> list[int]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
@@ -18,12 +17,9 @@ from poller.core.replies import Payment
 from poller.ports import Accepted, Attempt, Known, Progress, StoreTooNewError, StoreUnavailableError
 from poller.stores.postgres import PostgresStore, lines
 from tests.integration.postgres_server import PostgresServer, beside, own_server, schema_for, shared_server
+from tests.integration.postgres_stores import SOON_S, again, opened, until
 from tests.integration.store_engines import ALL, AT, events, give_back, key, making, names, paid, take_on
 from tests.integration.tcp_link import Link, linked
-
-SOON_S = 15.0
-
-T = TypeVar("T")
 
 
 @pytest.fixture
@@ -37,33 +33,6 @@ def server() -> Iterator[PostgresServer]:
     server = own_server()
     yield server
     server.remove()
-
-
-@asynccontextmanager
-async def opened(url: str, **settings: Any) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(url, **settings)
-    try:
-        yield store
-    finally:
-        with suppress(StoreUnavailableError):
-            await store.close()
-
-
-async def again(call: Callable[[], Awaitable[T]]) -> T:
-    """As whoever uses a store does where it is unavailable."""
-    async with asyncio.timeout(SOON_S):
-        while True:
-            with suppress(StoreUnavailableError):
-                return await call()
-            await asyncio.sleep(0.05)
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(SOON_S):
-        while True:
-            if await holds():
-                return
-            await asyncio.sleep(0.01)
 
 
 async def refused(call: Callable[[], Awaitable[object]]) -> None:

@@ -25,8 +25,6 @@ _LOOK = (
     "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', CASE WHEN pg_is_in_recovery() "
     "THEN NULL ELSE pg_walfile_name(pg_current_wal_lsn()) END, (SELECT stats_reset::text FROM pg_stat_bgwriter)"
 )
-_TELLING = (StoreUnavailableError, asyncpg.CannotConnectNowError, OSError)  # the less so, the later
-
 T = TypeVar("T")
 
 
@@ -83,22 +81,30 @@ class Servers:
             for ended in await asyncio.gather(*trying, return_exceptions=True):
                 if not isinstance(ended, BaseException):
                     ended[1].terminate()  # another was quicker
-        raise min(faults, key=lambda fault: isinstance(fault, _TELLING) + isinstance(fault, _TELLING[1:]))
+        raise min(faults, key=_says_little)
 
     async def _reach(
         self, server: Server, settings: Mapping[str, str], seconds: float
     ) -> tuple[Server, Connection, Life | None]:
-        connection: Connection = await asyncpg.connect(
-            self.address.url,
-            host=server.host,
-            port=server.port,
-            password=self.address.password,
-            ssl=self._tls(server),
-            timeout=seconds,
-            command_timeout=self._command_timeout,
-            target_session_attrs="any",
-            server_settings=dict(settings),
-        )
+        try:
+            connection: Connection = await asyncpg.connect(
+                self.address.url,
+                host=server.host,
+                port=server.port,
+                password=self.address.password,
+                ssl=self._tls(server),
+                timeout=seconds,
+                command_timeout=self._command_timeout,
+                target_session_attrs="any",
+                server_settings=dict(settings),
+            )
+        except ConnectionError as error:
+            if "rejected SSL" in str(error):
+                raise StoreUnavailableError(
+                    f"PostgreSQL at {server} offers no TLS: set ssl = on there; where nobody else is on the way "
+                    "to it, sslmode=disable in [store] url goes without"
+                ) from error
+            raise
         try:
             return server, connection, await self._look(server, connection, settings)
         except BaseException:
@@ -138,6 +144,13 @@ class Servers:
         if address.mode in WEAK or (address.mode is None and server.is_here):
             return address.mode
         return self._verified
+
+
+def _says_little(fault: BaseException) -> int:
+    """Of what is wrong with several servers; a dead one beside a live standby says little."""
+    if isinstance(fault, OSError | asyncpg.CannotConnectNowError) and not isinstance(fault, ssl.SSLError):
+        return 2
+    return int(isinstance(fault, StoreUnavailableError))
 
 
 def _verified(address: Address) -> ssl.SSLContext:

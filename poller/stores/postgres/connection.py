@@ -41,8 +41,8 @@ class Connection(Protocol):
 def confirmed(connection: Connection) -> Iterator[None]:
     """Around what commits: raises StoreUnavailableError where that was not confirmed by whom it waits for.
 
-    A commit whose wait for a synchronous standby is cancelled, by a timeout or by a person, succeeds all the same,
-    with a warning: the standby may not have it.
+    A commit whose wait for a synchronous standby is cancelled succeeds all the same, with a warning: the standby
+    may not have it.
     """
     warnings: list[str] = []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import asyncpg  # type: ignore[import-untyped]
 
 from poller.ports import StoreUnavailableError
@@ -44,6 +46,12 @@ _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str]
     (asyncpg.PostgresSystemError, "reports a fault of its machine ({why}): look at its log"),
     (asyncpg.InternalServerError, "reports a fault of its own ({why}): look at its log"),
     (asyncpg.TransactionRollbackError, "could not finish it beside the others' work ({why}): try again"),
+    (
+        ssl.SSLCertVerificationError,
+        "shows a certificate that is not believed ({why}): name the file of its CA as sslrootcert in [store] url, "
+        "and the host there as the certificate has it",
+    ),
+    (ssl.SSLError, "does not speak TLS as it should ({why}): look at its ssl settings and at its log"),
     (TimeoutError, "does not answer in time: look at its load and at the network"),
     (OSError, "cannot be reached ({why}): start it, or correct [store] url"),
 )

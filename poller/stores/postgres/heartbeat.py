@@ -1,4 +1,4 @@
-"""What goes on by itself: the lease is renewed, the dead are buried; size and standby are looked at now and then."""
+"""What goes on by itself: the lease is renewed, the dead are buried, and size and standby looked at."""
 
 from __future__ import annotations
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from poller.ports import StoreUnavailableError
 from poller.stores.postgres.connecting import Life
+from poller.stores.postgres.connection import Connection, confirmed
 from poller.stores.postgres.faults import is_passing
-from poller.stores.postgres.lines import Connection, Line
+from poller.stores.postgres.lines import Line
 
 MARGIN = 0.1  # moments are so much further apart, for what the way to the platform bunches up: 0.1 s in a second,
 LATE_S = 0.03  # of which so much is for a daemon that comes late to its moment,
@@ -180,11 +181,14 @@ class SharedRate:
     async def _enter(self, connection: Connection) -> None:
         """Begin to reserve with a server that is new to this daemon, its clock too."""
         life = self._line.life
+        await connection.execute("BEGIN; SET LOCAL synchronous_commit = on")
         await connection.execute(_MAKE, self._account)
         if life is not None:
             name = f"{life.timeline} {life.since}"
             await connection.execute(_ENTER, self._account, name, UNKNOWN_S)
             await connection.execute(_FORGET, self._account, name)
+        with confirmed(connection):
+            await connection.execute("COMMIT")
         self._life, self._clock = life, OtherClock()
         self._moments.clear()
 

@@ -1,0 +1,207 @@
+"""A primary that crashes, or dies and is replaced by its standby, and what a daemon may then believe."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from poller.core.delivery import DeliveryState
+from poller.core.orders import NewOrder, NotAllowedError
+from poller.ports import Accepted, Attempt, Known, StoreUnavailableError
+from poller.stores.postgres import PostgresStore, heartbeat, lane
+from poller.stores.postgres.rate import UNKNOWN_S
+from tests.integration.postgres_cluster import PostgresCluster, cluster
+from tests.integration.postgres_server import PostgresServer, own_server, schema_for, shared_server
+from tests.integration.postgres_stores import SOON_S, again, opened, until
+from tests.integration.store_engines import ALL, AT, events, give_back, key, making, names, paid, take_on
+from tests.integration.tcp_link import linked
+
+
+@pytest.fixture
+def servers() -> Iterator[PostgresCluster]:
+    with cluster(synchronous=True) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """One without a standby, that may be stopped."""
+    server = own_server()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def url(servers: PostgresCluster, tmp_path: Path) -> str:
+    return servers.url(schema_for(tmp_path))
+
+
+def fail_over(servers: PostgresCluster) -> None:
+    servers.kill_primary()
+    servers.promote()
+
+
+async def test_what_was_acknowledged_is_on_the_standby_and_what_was_held_is_held_anew(
+    servers: PostgresCluster, url: str
+) -> None:
+    async with opened(url, lease=60.0) as store:
+        lost: list[bool] = []
+        store.on_lost(lambda: lost.append(True))
+        await take_on(store, "a", "b")
+        ended = await store.change(key("a"), paid, making("e1"))
+        [delivery] = await store.claim_deliveries(ALL, 1)
+        await asyncio.to_thread(fail_over, servers)
+        [new, known] = await again(lambda: store.submit([NewOrder(key("c")), NewOrder(key("b"))], AT, 0.0, 1.0))
+        assert isinstance(new, Accepted)
+        assert isinstance(known, Known)
+        assert lost == [True]
+        assert await store.get(key("a")) == ended
+        assert names(await store.claim(ALL, 10)) == ["b"]
+        await store.record_attempt(Attempt(delivery.notice.id, DeliveryState.DELIVERED, AT))  # by who lost it
+        [again_due] = await store.claim_deliveries(ALL, 10)
+        assert again_due.notice.event_id == "e1"
+        with pytest.raises(NotAllowedError):
+            await store.change(key("a"), paid, making("e2"))
+        assert events(await store.deliveries(None, None, 9)) == ["e1"]
+
+
+async def test_what_no_standby_has_confirmed_is_not_acknowledged(servers: PostgresCluster, url: str) -> None:
+    """PostgreSQL calls a commit whose wait was cancelled a success, with a warning."""
+    async with opened(url, lease=60.0) as store:
+        await take_on(store, "a")
+        servers.pause_standby()
+        submitting = asyncio.create_task(store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
+        await asyncio.to_thread(servers.cancel_waiting)
+        with pytest.raises(StoreUnavailableError, match=r"no standby has confirmed it .*canceling wait"):
+            await submitting
+        servers.resume_standby()
+        [answer] = await again(lambda: store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
+        assert isinstance(answer, Known)
+        assert sorted(names(await again(lambda: store.claim(ALL, 10)))) == ["a", "b"]
+
+
+async def test_a_standby_that_hangs_holds_nobody_up_for_long(
+    servers: PostgresCluster, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "BATCH_S", 0.3)
+    async with opened(url) as store:
+        await take_on(store, "a")
+        servers.pause_standby()
+        with pytest.raises(StoreUnavailableError, match="does not answer in time"):
+            await store.submit([NewOrder(key("b"))], AT, 0.0, 1.0)
+        servers.resume_standby()
+        [answer] = await again(lambda: store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
+        assert isinstance(answer, Known)
+
+
+async def test_no_notice_is_given_out_that_a_failover_could_take_back(servers: PostgresCluster, url: str) -> None:
+    """It would be made again, under another id."""
+    async with opened(url, lease=60.0) as store, opened(url, lease=60.0) as other:
+        await take_on(store, "a")
+        servers.pause_standby()
+        changing = asyncio.create_task(store.change(key("a"), paid, making("e1")))
+        await asyncio.to_thread(servers.cancel_waiting)
+        with pytest.raises(StoreUnavailableError):
+            await changing
+        assert events(await other.deliveries(None, None, 9)) == ["e1"]
+        claiming = asyncio.create_task(other.claim_deliveries(ALL, 1))
+        await asyncio.to_thread(servers.cancel_waiting)
+        with pytest.raises(StoreUnavailableError, match="no standby"):
+            await claiming
+        servers.resume_standby()
+        [delivery] = await again(lambda: other.claim_deliveries(ALL, 1))
+        assert delivery.notice.event_id == "e1"
+
+
+async def test_a_primary_that_was_superseded_is_not_believed_when_it_comes_back(
+    servers: PostgresCluster, url: str
+) -> None:
+    async with opened(url) as store:
+        await take_on(store, "a")
+        await asyncio.to_thread(fail_over, servers)
+        assert names(await again(lambda: store.claim(ALL, 10))) == ["a"]
+        servers.standby.start()
+        assert servers.standby.sql("SELECT pg_is_in_recovery()") == "f"
+        servers.kill_primary()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError, match="superseded"):
+                await _until_refused_for_that(store)
+
+
+async def _until_refused_for_that(store: PostgresStore) -> None:
+    async with asyncio.timeout(SOON_S):
+        while True:
+            try:
+                await store.submit([NewOrder(key("b"))], AT, 0.0, 1.0)
+            except StoreUnavailableError as fault:
+                if "superseded" in str(fault):
+                    raise
+
+
+async def test_a_server_that_does_not_answer_holds_up_no_way_to_another(tmp_path: Path) -> None:
+    server = shared_server()
+    async with linked(server.port) as link:
+        link.hold_up()
+        url = server.url(schema_for(tmp_path)).replace("127.0.0.1:", f"127.0.0.1:{link.port},127.0.0.1:")
+        since = time.monotonic()
+        async with opened(url) as store:
+            await take_on(store, "a")
+            assert await store.get(key("a")) is not None
+            assert time.monotonic() - since < 4.0
+            link.let_through()
+
+
+async def test_where_none_takes_writes_it_says_what_to_do(servers: PostgresCluster, url: str) -> None:
+    servers.kill_primary()
+    with pytest.raises(StoreUnavailableError, match=r"takes no writes .* promote a standby"):
+        await PostgresStore.open(url)
+
+
+async def test_what_was_given_back_right_before_a_crash_is_not_held_for_ever(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    async with opened(server.url(schema_for(tmp_path)), lease=60.0) as store:
+        [a, _] = await take_on(store, "a", "b")
+        give_back(store, a)
+        await store.flush()
+        await asyncio.to_thread(server.stop, "immediate")
+        await asyncio.to_thread(server.start)
+        assert sorted(names(await again(lambda: store.claim(ALL, 10)))) == ["a", "b"]
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+async def test_after_a_crash_nobody_asks_within_what_could_have_been_reserved(
+    server: PostgresServer, tmp_path: Path, mode: str
+) -> None:
+    async with opened(server.url(schema_for(tmp_path))) as store:
+        throttle = store.fleet().throttle("account", 10)
+        await throttle.acquire()
+        await asyncio.to_thread(server.stop, mode)
+        await asyncio.to_thread(server.start)
+        async with opened(server.url(schema_for(tmp_path))) as newcomer:
+            since = time.monotonic()
+            await again(newcomer.fleet().throttle("account", 10).acquire)
+            waited = time.monotonic() - since
+            assert waited >= UNKNOWN_S if mode == "immediate" else waited < 1.0
+            await again(throttle.acquire)
+            assert time.monotonic() - since < UNKNOWN_S + 2.0
+
+
+async def test_it_tells_when_no_standby_is_waited_for_any_more_and_when_one_is_again(
+    servers: PostgresCluster, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "LOOK_EVERY_S", 0.0)
+    async with opened(url, lease=0.4) as store:
+        told: list[bool] = []
+        store.fleet().on_replicated(told.append)
+        await until(lambda: asyncio.sleep(0, told == [True]))
+        await asyncio.to_thread(servers.alone)
+        await until(lambda: asyncio.sleep(0, told == [True, False]))
+        await asyncio.to_thread(servers.synchronous)
+        await until(lambda: asyncio.sleep(0, told == [True, False, True]))
+        await asyncio.to_thread(fail_over, servers)
+        await until(lambda: asyncio.sleep(0, told == [True, False, True, False]))
