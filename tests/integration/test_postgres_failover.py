@@ -28,6 +28,13 @@ def servers() -> Iterator[PostgresCluster]:
 
 
 @pytest.fixture(scope="module")
+def lasting() -> Iterator[PostgresCluster]:
+    """One for all that leave its primary alone."""
+    with cluster(synchronous=True) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     """One without a standby, that may be stopped."""
     server = own_server()
@@ -69,50 +76,53 @@ async def test_what_was_acknowledged_is_on_the_standby_and_what_was_held_is_held
         assert events(await store.deliveries(None, None, 9)) == ["e1"]
 
 
-async def test_what_no_standby_has_confirmed_is_not_acknowledged(servers: PostgresCluster, url: str) -> None:
+async def test_what_no_standby_has_confirmed_is_not_acknowledged(lasting: PostgresCluster, tmp_path: Path) -> None:
     """PostgreSQL calls a commit whose wait was cancelled a success, with a warning."""
-    async with opened(url, lease=60.0) as store:
+    async with opened(lasting.url(schema_for(tmp_path)), lease=60.0) as store:
         await take_on(store, "a")
-        servers.pause_standby()
+        lasting.pause_standby()
         submitting = asyncio.create_task(store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
-        await asyncio.to_thread(servers.cancel_waiting)
+        await asyncio.to_thread(lasting.cancel_waiting)
         with pytest.raises(StoreUnavailableError, match=r"no standby has confirmed it .*canceling wait"):
             await submitting
-        servers.resume_standby()
+        lasting.resume_standby()
         [answer] = await again(lambda: store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
         assert isinstance(answer, Known)
         assert sorted(names(await again(lambda: store.claim(ALL, 10)))) == ["a", "b"]
 
 
 async def test_a_standby_that_hangs_holds_nobody_up_for_long(
-    servers: PostgresCluster, url: str, monkeypatch: pytest.MonkeyPatch
+    lasting: PostgresCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane, "BATCH_S", 0.3)
-    async with opened(url) as store:
+    async with opened(lasting.url(schema_for(tmp_path))) as store:
         await take_on(store, "a")
-        servers.pause_standby()
+        lasting.pause_standby()
         with pytest.raises(StoreUnavailableError, match="does not answer in time"):
             await store.submit([NewOrder(key("b"))], AT, 0.0, 1.0)
-        servers.resume_standby()
+        lasting.resume_standby()
         [answer] = await again(lambda: store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
         assert isinstance(answer, Known)
 
 
-async def test_no_notice_is_given_out_that_a_failover_could_take_back(servers: PostgresCluster, url: str) -> None:
+async def test_no_notice_is_given_out_that_a_failover_could_take_back(
+    lasting: PostgresCluster, tmp_path: Path
+) -> None:
     """It would be made again, under another id."""
+    url = lasting.url(schema_for(tmp_path))
     async with opened(url, lease=60.0) as store, opened(url, lease=60.0) as other:
         await take_on(store, "a")
-        servers.pause_standby()
+        lasting.pause_standby()
         changing = asyncio.create_task(store.change(key("a"), paid, making("e1")))
-        await asyncio.to_thread(servers.cancel_waiting)
+        await asyncio.to_thread(lasting.cancel_waiting)
         with pytest.raises(StoreUnavailableError):
             await changing
         assert events(await other.deliveries(None, None, 9)) == ["e1"]
         claiming = asyncio.create_task(other.claim_deliveries(ALL, 1))
-        await asyncio.to_thread(servers.cancel_waiting)
+        await asyncio.to_thread(lasting.cancel_waiting)
         with pytest.raises(StoreUnavailableError, match="no standby"):
             await claiming
-        servers.resume_standby()
+        lasting.resume_standby()
         [delivery] = await again(lambda: other.claim_deliveries(ALL, 1))
         assert delivery.notice.event_id == "e1"
 
