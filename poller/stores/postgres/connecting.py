@@ -1,7 +1,7 @@
 """The way to whichever of the servers takes writes, and what is known of it: whose life it is in.
 
 A server that crashes, and a standby that is promoted, begin another life: what was committed without waiting for
-the disk or for a standby may not be in it. So whoever remembers what he wrote is told.
+the disk or for a standby may not be in it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
@@ -36,13 +36,12 @@ class Life(NamedTuple):
 
 
 class Servers:
-    """Those of one store, as all of its connections know them. `on_new_life` is told of a new life met."""
+    """Those of one store, as all of its connections know them; `life` is the latest that any of them has met."""
 
     def __init__(self, address: Address, command_timeout: float) -> None:
         """Raises StoreUnavailableError where the certificates that the url names cannot be read."""
         self.address = address
         self.life: Life | None = None
-        self.on_new_life: Callable[[], None] | None = None
         self._verified = _verified(address)
         self._command_timeout = command_timeout
         self._order = deque(address.servers)
@@ -132,10 +131,7 @@ class Servers:
                 "where it is the right one, restart this daemon"
             )
         self._order.rotate(-self._order.index(server))
-        if life is not None and life != known:
-            self.life = life
-            if known is not None and self.on_new_life is not None:
-                self.on_new_life()
+        self.life = life or known
 
     def _tls(self, server: Server) -> ssl.SSLContext | str | None:
         address = self.address

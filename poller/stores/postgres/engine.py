@@ -22,6 +22,7 @@ from poller.stores.postgres.holds import Holds
 from poller.stores.postgres.lane import CLOSED, Handler, Lane, Transaction
 from poller.stores.postgres.lines import Line, Readers, servers_of
 from poller.stores.postgres.notes import settle
+from poller.stores.postgres.reconciling import reconcile
 from poller.stores.postgres.session import Session
 from poller.stores.sqlite.behind import Behind
 from poller.stores.sqlite.journal import Journal
@@ -54,13 +55,12 @@ class Engine:
         self.herald = Herald(presence)
         self._presence = presence
         self._servers = servers
-        servers.on_new_life = self.session.begin_anew
         self._others: list[Line] = []
         self._notes = Notes(journal)
         self._orders = Holds()
         self._deliveries = Holds()
         self._line = Line(servers)
-        self.lane = Lane(self._line, self.session, journal, self._begin)
+        self.lane = Lane(self._line, self.session, journal, self._begin, reconcile)
         self.lane.tell = self.herald.tell
         self._readers = Readers(servers, READERS)
         self._behind = Behind(self._notes, self._start_settling)

@@ -18,6 +18,10 @@ class Holds:
     def __len__(self) -> int:
         return len(self._held)
 
+    def all(self) -> frozenset[int]:
+        """Those that are held."""
+        return frozenset(self._held)
+
     def is_lost(self, number: int) -> bool:
         return number in self._lost
 

@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from poller.ports import LeaseLostError, StoreUnavailableError
+from poller.stores.postgres.connecting import Life
 from poller.stores.postgres.connection import Connection, confirmed
 from poller.stores.postgres.faults import is_passing
 from poller.stores.postgres.fleet import Tally
@@ -107,6 +108,7 @@ class Lane:
         session: Session,
         journal: Journal,
         begin: Callable[[Connection, int], Transaction],
+        reconcile: Callable[[Transaction, Session], Awaitable[None]],
     ) -> None:
         self.wrote: Callable[[float, bool], None] | None = None  # told of the seconds, and of durability
         self.tell: Callable[..., None] = lambda *_: None
@@ -114,9 +116,11 @@ class Lane:
         self._session = session
         self._journal = journal
         self._begin = begin
+        self._reconcile = reconcile
         self._jobs: deque[Job] = deque()
         self._news = asyncio.Event()
         self._stopping = False
+        self._reconciled: Life | None = None  # with that life of the server's; None where a commit is in doubt
         self._busy_since: float | None = None
 
     def submit(
@@ -215,6 +219,8 @@ class Lane:
         connection, outcomes, sent = transaction.connection, list[object](), float("-inf")
         try:
             await connection.execute("BEGIN" if durable else "BEGIN; SET LOCAL synchronous_commit = off")
+            if self._reconciled is None or self._reconciled != self._line.life:
+                await self._reconcile(transaction, self._session)
             for handler, group in groupby(jobs, key=lambda job: job.handler):
                 calls = [job.call for job in group]
                 outcomes += [None] * len(calls) if handler is None else await handler(transaction, calls)
@@ -230,10 +236,11 @@ class Lane:
             raise
         except BaseException:
             self._journal.undo()
-            if transaction.ending and (transaction.settled or transaction.held != Held()):
-                self._session.give_up(transaction.me)  # whether it was committed, and is held, nobody knows
+            if transaction.ending:
+                self._reconciled = None  # whether it was committed, and what is held, nobody knows
             raise
         self._journal.keep()
+        self._reconciled = self._line.life
         if durable:
             self._session.renewed(transaction.me, sent)
         return outcomes

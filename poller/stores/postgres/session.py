@@ -118,11 +118,6 @@ class Session:
             self.id, self._renewed = None, float("-inf")
             self._lost()
 
-    def begin_anew(self) -> None:
-        """The server may have forgotten what was not committed durably: what was given back, say."""
-        if self.id is not None:
-            self.give_up(self.id)
-
     async def beat(self, connection: Connection) -> None:
         """Renew the session, hear how far the others have come, and free what the dead ones held."""
         number, sent = await self.ensure(connection), time.monotonic()
