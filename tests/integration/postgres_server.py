@@ -56,6 +56,18 @@ class PostgresServer:
         )
         return (self.folder / "answer").read_text().strip()
 
+    def speak_tls(self, certificate: Path, key: Path) -> None:
+        """From now on. Needs programs that were built with it."""
+        for name, source in (("server.crt", certificate), ("server.key", key)):
+            target = self.data / name
+            shutil.copyfile(source, target)
+            target.chmod(0o600)
+            if self._user is not None:
+                shutil.chown(target, self._user)
+        self.sql("ALTER SYSTEM SET ssl = on")
+        self.stop()
+        self.start()
+
     def start(self) -> None:
         options = " ".join([*QUICK, "-c listen_addresses=127.0.0.1", f"-p {self.port}", f"-k {self.folder}"])
         self._control("start", "-l", str(self.folder / "log"), "-o", options)

@@ -2,10 +2,8 @@
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,50 +11,10 @@ import pytest
 from poller.core.orders import OrderKey
 from poller.core.replies import Cause, Reply, Settled, Unavailable
 from poller.pyun import Lot, PyunPlatform
+from tests.integration.certificates import Authority, server_context
 
 KEY = OrderKey("lot", "111112")
 PAID = b'{"code":"1001","status":"1"}'
-EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A certificate authority of our own, in a folder."""
-
-    folder: Path
-
-    @property
-    def certificate(self) -> Path:
-        return self.folder / "ca.pem"
-
-    def found(self) -> None:
-        self.run(
-            "req", "-x509", *EC, "-subj", "/CN=authority", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem"
-        )
-
-    def issue(self, name: str, days: int) -> ssl.SSLContext:
-        """A server's context with a certificate for `name` that is valid for `days` from now."""
-        self.run(
-            *("req", *EC, "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"),
-            *("-keyout", "server.key", "-out", "server.csr"),
-        )
-        self.run(
-            *("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-set_serial", "2"),
-            *("-days", str(days), "-copy_extensions", "copy", "-out", "server.pem"),
-        )
-        return server_context(self.folder / "server.pem", self.folder / "server.key")
-
-    def trusted(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self.certificate)
-
-    def run(self, *arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
-
-
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def fault_of(error: BaseException, place: str) -> StoreUnavailableError | None:
     """
     if isinstance(error, StoreUnavailableError):
         return error
-    if isinstance(error, ValueError):  # what was sent is wrong, the driver says
+    if isinstance(error, ValueError) and not isinstance(error, ssl.SSLError):  # what was sent is wrong
         return None
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
