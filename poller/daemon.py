@@ -84,7 +84,7 @@ async def serve(
             store=config.store.url,
             webhook=config.webhook is not None,
         )
-        _say_what_is_lacking(config.store.url, store.fleet())
+        say_what_is_lacking(config.store.url, store.fleet())
         ready(door)
         systemd.ready(f"listening on {config.intake.listen}")
 
@@ -184,7 +184,7 @@ async def _open_unless(stop: asyncio.Event, config: Config) -> KeptStore | None:
         opening.cancel()
 
 
-def _say_what_is_lacking(url: str, fleet: Fleet | None) -> None:
+def say_what_is_lacking(url: str, fleet: Fleet | None) -> None:
     """Of the store, at the start and when it changes."""
     if servers := unverified(url):
         hint = "take sslmode out of [store] url, so that the certificate is verified; sslrootcert names its CA"

@@ -125,3 +125,6 @@ async def test_what_was_acknowledged_is_paid_and_told_once_though_postgresql(
                 await daemon.logged("store.unavailable")
                 await daemon.logged("store.available")
                 assert not daemon.records("lease.lost")
+                await daemon.logged("store.replicated")
+                if goes is PostgresCluster.kill_primary:  # what was promoted has no standby of its own
+                    await daemon.logged("store.unreplicated")

@@ -186,6 +186,8 @@ async def test_a_server_that_has_no_connection_left_says_so_and_is_used_again_wh
             await take_connections(url, taken)
         with pytest.raises(StoreUnavailableError, match="no connection left"):
             await store.submit([NewOrder(key("a"))], AT, 0.0, 1.0)
+        with pytest.raises(StoreUnavailableError, match=r"no connection left .* raise max_connections"):
+            await PostgresStore.open(url)
         for connection in taken:
             await connection.close()
         [answer] = await again(lambda: store.submit([NewOrder(key("a"))], AT, 0.0, 1.0))

@@ -1,0 +1,39 @@
+"""A store's url that has nobody verified is told of, at the start and by `poller check`."""
+
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from poller.cli.probes import look_at_store
+from poller.daemon import say_what_is_lacking
+from poller.stores import unverified
+
+WEAK = "postgresql://poller@db1:5433,localhost,db2/poller?sslmode=require"
+
+
+def test_the_daemon_names_the_servers_and_what_to_do() -> None:
+    with capture_logs() as logs:
+        say_what_is_lacking(WEAK, None)
+    [line] = logs
+    assert (line["event"], line["log_level"], line["servers"]) == (
+        "store.unverified",
+        "warning",
+        ["db1:5433", "db2"],
+    )
+    assert "take sslmode out of [store] url" in line["hint"]
+
+
+def test_the_check_says_it_too() -> None:
+    found = look_at_store(WEAK)
+    assert found.ok
+    assert "take its sslmode out, or anybody can pass himself off as db1:5433, db2" in found.mend
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////tmp/x.db", "postgresql://db/x", "postgresql://db/x?sslmode=verify-ca", "postgresql:///x"]
+)
+def test_where_all_is_verified_nothing_is_said(url: str) -> None:
+    with capture_logs() as logs:
+        say_what_is_lacking(url, None)
+    assert logs == unverified(url) == []
