@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 
 from poller.simulator import AfterQueries, Settles, SimulatedPlatform, WebhookReceiver
 from tests.acceptance.processes import APP_SECRET, PARK, WEBHOOK_SECRET, Process, Site
-from tests.integration.postgres_cluster import PostgresCluster, cluster
+from tests.integration.postgres_cluster import cluster
 from tests.integration.postgres_server import schema_for
 
 pytestmark = pytest.mark.timeout(90)
@@ -61,7 +61,8 @@ class Lot:
                 await self._grown.wait()
 
     async def is_refused(self) -> None:
-        """Wait until an order was."""
+        """Wait until an order is."""
+        self._refused.clear()
         async with asyncio.timeout(30):
             await self._refused.wait()
 
@@ -72,11 +73,6 @@ class Lot:
             async with self._session.get(f"/v1/orders/{PARK}/{number}") as answer:
                 found.add((await answer.json()).get("state", "unknown"))
         return found
-
-
-Way = tuple[Callable[[PostgresCluster], None], Callable[[PostgresCluster], None]]
-FAILS_OVER: Way = (PostgresCluster.kill_primary, PostgresCluster.promote)
-CRASHES: Way = (lambda servers: servers.primary.stop("immediate"), lambda servers: servers.primary.start())
 
 
 @asynccontextmanager
@@ -91,11 +87,22 @@ async def two_daemons(
         yield [(one, Lot(here, "a")), (two, Lot(there, "b"))]
 
 
-@pytest.mark.parametrize(("goes", "comes_back"), [FAILS_OVER, CRASHES], ids=["fails over", "crashes"])
-async def test_what_was_acknowledged_is_paid_and_told_once_though_postgresql(
-    tmp_path: Path, goes: Callable[[PostgresCluster], None], comes_back: Callable[[PostgresCluster], None]
+async def through(
+    lots: Sequence[Lot], goes: Callable[[], None], comes_back: Callable[[], None], *, before: int
+) -> None:
+    """A time in which nothing can be taken on, with orders taken on before it and after it."""
+    await asyncio.gather(*(lot.takes_on(before) for lot in lots))
+    await asyncio.to_thread(goes)
+    await asyncio.gather(*(lot.is_refused() for lot in lots))
+    await asyncio.to_thread(comes_back)
+    await asyncio.gather(*(lot.takes_on(20) for lot in lots))
+
+
+async def test_what_was_acknowledged_is_paid_and_told_once_though_postgresql_crashes_and_fails_over(
+    tmp_path: Path,
 ) -> None:
     with cluster(synchronous=True) as servers:
+        first = servers.primary
         async with (
             SimulatedPlatform({PARK: APP_SECRET}, script=lambda *_: Settles(AfterQueries(2))) as platform,
             WebhookReceiver(WEBHOOK_SECRET) as receiver,
@@ -105,11 +112,8 @@ async def test_what_was_acknowledged_is_paid_and_told_once_though_postgresql(
             async with asyncio.TaskGroup() as handing_in:
                 for lot in lots:
                     handing_in.create_task(lot.run())
-                await asyncio.gather(*(lot.takes_on(40) for lot in lots))
-                await asyncio.to_thread(goes, servers)
-                await asyncio.gather(*(lot.is_refused() for lot in lots))
-                await asyncio.to_thread(comes_back, servers)
-                await asyncio.gather(*(lot.takes_on(20) for lot in lots))
+                await through(lots, lambda: first.stop("immediate"), first.start, before=30)
+                await through(lots, servers.kill_primary, servers.promote, before=10)
                 for lot in lots:
                     lot.stop()
             numbers = sorted(number for lot in lots for number in lot.acknowledged)
@@ -122,9 +126,6 @@ async def test_what_was_acknowledged_is_paid_and_told_once_though_postgresql(
             assert platform.record.max_queries_in_window() <= RATE
             assert platform.record.max_concurrent_for_one_order() == 1
             for daemon, _ in daemons:
-                await daemon.logged("store.unavailable")
-                await daemon.logged("store.available")
+                for event in ("store.unavailable", "store.available", "store.replicated", "store.unreplicated"):
+                    await daemon.logged(event)  # what was promoted has no standby of its own
                 assert not daemon.records("lease.lost")
-                await daemon.logged("store.replicated")
-                if goes is PostgresCluster.kill_primary:  # what was promoted has no standby of its own
-                    await daemon.logged("store.unreplicated")

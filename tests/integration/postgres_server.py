@@ -25,7 +25,10 @@ import pytest
 
 RELEASE = "pginstall18"
 USER = "poller"
-QUICK = ("-c fsync=off", "-c full_page_writes=off", "-c max_connections=60", "-c shared_buffers=64MB")
+QUICK = (
+    *("-c fsync=off", "-c full_page_writes=off", "-c max_connections=60", "-c shared_buffers=64MB"),
+    "-c wal_retrieve_retry_interval=100ms",  # a standby's, that its primary left
+)
 SERVER_S = 30.0
 
 

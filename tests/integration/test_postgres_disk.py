@@ -11,7 +11,6 @@ import pytest
 
 from poller.core.orders import NewOrder
 from poller.ports import StoreUnavailableError
-from poller.stores.postgres import PostgresStore
 from tests.acceptance.disks import SmallVolume, small_volume
 from tests.integration.postgres_cluster import kill, remove
 from tests.integration.postgres_server import PostgresServer, own_server, schema_for
