@@ -165,6 +165,40 @@ async def test_a_server_that_does_not_answer_holds_up_no_way_to_another(tmp_path
             link.let_through()
 
 
+async def test_who_waits_for_a_primary_that_is_cut_off_goes_on_with_the_new_one(
+    servers: PostgresCluster, tmp_path: Path
+) -> None:
+    """No word comes from a machine that is gone: whoever finds the new primary first tells the others."""
+    first, second = servers.ports
+    async with linked(first) as link:
+        url = servers.url(schema_for(tmp_path)).replace(f":{first},", f":{link.port},")
+        async with opened(url, lease=2.0) as store:
+            await take_on(store, "a")
+            link.hold_up()
+            submitting = asyncio.create_task(store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
+            since = time.monotonic()
+            await asyncio.to_thread(fail_over, servers)
+            [answer] = await submitting
+            assert isinstance(answer, Accepted)
+            assert time.monotonic() - since < lane.BATCH_S / 2
+            assert servers.primary.port == second
+
+
+async def test_no_order_is_held_that_a_failover_could_give_to_another(
+    lasting: PostgresCluster, tmp_path: Path
+) -> None:
+    async with opened(lasting.url(schema_for(tmp_path)), lease=60.0) as store:
+        give_back(store, *await take_on(store, "a"))
+        await store.flush()
+        lasting.pause_standby()
+        claiming = asyncio.create_task(store.claim(ALL, 10))
+        await asyncio.to_thread(lasting.cancel_waiting)
+        with pytest.raises(StoreUnavailableError, match="no standby"):
+            await claiming
+        lasting.resume_standby()
+        assert names(await again(lambda: store.claim(ALL, 10))) == ["a"]
+
+
 async def test_where_none_takes_writes_it_says_what_to_do(servers: PostgresCluster, url: str) -> None:
     servers.kill_primary()
     with pytest.raises(StoreUnavailableError, match=r"takes no writes .* promote a standby"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
@@ -36,12 +36,16 @@ class Life(NamedTuple):
 
 
 class Servers:
-    """Those of one store, as all of its connections know them; `life` is the latest that any of them has met."""
+    """Those of one store, as all of its connections know them; `life` is the latest that any of them has met.
+
+    Those in `on_new_life` are told of it then, since what they wait for may never answer.
+    """
 
     def __init__(self, address: Address, command_timeout: float) -> None:
         """Raises StoreUnavailableError where the certificates that the url names cannot be read."""
         self.address = address
         self.life: Life | None = None
+        self.on_new_life: list[Callable[[Life], None]] = []
         self._verified = _verified(address)
         self._command_timeout = command_timeout
         self._order = deque(address.servers)
@@ -131,7 +135,10 @@ class Servers:
                 "where it is the right one, restart this daemon"
             )
         self._order.rotate(-self._order.index(server))
-        self.life = life or known
+        if life is not None and life != known:
+            self.life = life
+            for tell in self.on_new_life:
+                tell(life)
 
     def _tls(self, server: Server) -> ssl.SSLContext | str | None:
         address = self.address

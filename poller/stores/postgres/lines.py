@@ -57,6 +57,7 @@ class Line:
         """`greeting` is a statement that begins each connection."""
         self.life: Life | None = None  # of the server that it was connected to last
         self._servers = servers
+        servers.on_new_life.append(self._leave)
         self._greeting = greeting
         self._heard: Callable[[str], None] | None = None
         self._settings = {**SETTINGS, **settings}
@@ -105,6 +106,11 @@ class Line:
             self._connection.terminate()
             self._connection = None
 
+    def _leave(self, life: Life) -> None:
+        """Drop what leads to a server that has ended, or that has been superseded."""
+        if self.life != life:
+            self.drop()
+
     async def close(self, seconds: float) -> None:
         """Say goodbye, or drop it where that takes too long."""
         connection, self._connection = self._connection, None
@@ -113,8 +119,8 @@ class Line:
                 await connection.close(timeout=seconds)  # it is dropped where this fails
 
     async def _open(self, *, greet: bool) -> Connection:
-        if self._connection is not None and (self._connection.is_closed() or self.life != self._servers.life):
-            self.drop()  # what it leads to has ended, or has been superseded
+        if self._connection is not None and self._connection.is_closed():
+            self._connection = None
         if self._connection is None:
             async with asyncio.timeout(CONNECT_S):
                 self._connection, self.life = await self._servers.connect(CONNECT_S, self._settings)
