@@ -165,6 +165,27 @@ async def test_a_server_that_does_not_answer_holds_up_no_way_to_another(tmp_path
             link.let_through()
 
 
+async def test_what_a_standby_that_nobody_waited_for_has_not_got_can_be_taken_on_again(tmp_path: Path) -> None:
+    """It is lost, as the log said that it could be; but nobody goes by what is not there."""
+    with cluster(synchronous=False) as servers:
+        async with opened(servers.url(schema_for(tmp_path)), lease=60.0) as store:
+            lost: list[bool] = []
+            store.on_lost(lambda: lost.append(True))
+            await take_on(store, "a")
+            await asyncio.to_thread(servers.caught_up)
+            await asyncio.to_thread(servers.standby.stop)
+            await take_on(store, "b")
+            servers.kill_primary()
+            servers.standby.start()
+            await asyncio.to_thread(servers.promote)
+            [answer] = await again(lambda: store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
+            assert isinstance(answer, Accepted)
+            assert lost == [True]
+            assert names(await store.claim(ALL, 10)) == ["a"]
+            for name in "ab":
+                await store.change(key(name), paid, making(f"e-{name}"))
+
+
 async def test_who_waits_for_a_primary_that_is_cut_off_goes_on_with_the_new_one(
     servers: PostgresCluster, tmp_path: Path
 ) -> None:

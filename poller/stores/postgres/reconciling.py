@@ -10,7 +10,7 @@ from poller.ports import LeaseLostError
 from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.session import Session
 
-_TABLES = (("schedule", "order_id", "true"), ("deliveries", "id", "state = 'pending'"))
+_TABLES = (("schedule", "order_id", "orders"), ("deliveries", "id", "deliveries"))  # where they are held, and end
 
 
 async def reconcile(transaction: Transaction, session: Session) -> None:
@@ -20,7 +20,7 @@ async def reconcile(transaction: Transaction, session: Session) -> None:
     """
     await session.fence(transaction.connection, transaction.me)
     transaction.wrote = True
-    for (table, key, waits), holds in zip(_TABLES, (transaction.orders, transaction.deliveries), strict=True):
+    for (table, key, things), holds in zip(_TABLES, (transaction.orders, transaction.deliveries), strict=True):
         rows = await transaction.connection.fetch(
             f"SELECT {key} FROM {table} WHERE holder = $1",  # noqa: S608
             transaction.me,
@@ -30,8 +30,8 @@ async def reconcile(transaction: Transaction, session: Session) -> None:
             free = f"UPDATE {table} SET holder = NULL WHERE {key} = ANY($1::bigint[]) AND holder = $2"  # noqa: S608
             await transaction.write(free, sorted(stray), transaction.me)
         if missing := sorted(known - held):
-            still = f"SELECT count(*) FROM {table} WHERE {key} = ANY($1::bigint[]) AND {waits}"  # noqa: S608
-            if await transaction.connection.fetchval(still, missing):
+            ended = f"SELECT count(*) FROM {things} WHERE id = ANY($1::bigint[]) AND state <> 'pending'"  # noqa: S608
+            if await transaction.connection.fetchval(ended, missing) < len(missing):
                 session.give_up(transaction.me)
-                raise LeaseLostError("the server that has taken over does not know what this daemon held")
-            holds.release(missing)  # they have ended: that was committed, though nobody was told
+                raise LeaseLostError("the server that has taken over does not know all that this daemon held")
+            holds.release(missing)  # that they have ended was committed, though nobody was told
