@@ -59,9 +59,9 @@ class PostgresCluster:
         """All of its processes at once, as where its machine dies."""
         kill(self.primary)
 
-    def stop_primary(self) -> None:
-        """A crash of PostgreSQL alone, its machine being well: every connection ends at once."""
-        self.primary.stop("immediate")
+    def pause_primary(self) -> None:
+        """No word comes from it any more, and its connections stay, as where its machine is cut off."""
+        signal_all(self.primary, signal.SIGSTOP)
 
     def promote(self) -> None:
         """The standby takes over; `primary` is then it, and `standby` is the old one, dead or alive."""

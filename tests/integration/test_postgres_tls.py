@@ -93,4 +93,4 @@ async def test_a_file_of_authorities_that_is_none_is_named(tmp_path: Path) -> No
     (tmp_path / "empty.pem").touch()
     for name in ("missing.pem", "empty.pem"):
         with pytest.raises(StoreUnavailableError, match="correct sslrootcert"):
-            await PostgresStore.open(f"{plain}&sslrootcert={tmp_path / name}")
+            await PostgresStore.open(f"{plain}&sslmode=verify-full&sslrootcert={tmp_path / name}")

@@ -46,7 +46,8 @@ class Servers:
         self.address = address
         self.life: Life | None = None
         self.on_new_life: list[Callable[[Life], None]] = []
-        self._verified = _verified(address)
+        needs_it = any(self._is_verified(server) for server in address.servers)
+        self._verified = _verified(address) if needs_it else None
         self._command_timeout = command_timeout
         self._order = deque(address.servers)
 
@@ -141,12 +142,14 @@ class Servers:
                 tell(life)
 
     def _tls(self, server: Server) -> ssl.SSLContext | str | None:
-        address = self.address
-        if address.tls is not None:
-            return address.tls
-        if address.mode in WEAK or (address.mode is None and server.is_here):
-            return address.mode
-        return self._verified
+        if self._is_verified(server):
+            return self._verified
+        return self.address.mode if self.address.tls is None else self.address.tls
+
+    def _is_verified(self, server: Server) -> bool:
+        """Whether the server has to show a certificate that is believed, where nobody gave another context."""
+        mode = self.address.mode
+        return self.address.tls is None and mode not in WEAK and not (mode is None and server.is_here)
 
 
 def _says_little(fault: BaseException) -> int:
