@@ -108,6 +108,16 @@ class PostgresCluster:
         end = self.primary.sql("SELECT pg_current_wal_lsn()")
         until(lambda: self.standby.sql(f"SELECT pg_last_wal_replay_lsn() >= '{end}'") == "t")
 
+    def restore(self) -> None:
+        """Whatever was done to them: a primary again, and a standby that follows it."""
+        self.resume_standby()
+        if _master(self.primary) is None:
+            self.primary.start()
+        if self.primary.sql("SELECT state FROM pg_stat_replication") != "streaming":
+            self.rejoin()
+        elif self._synchronous:
+            self.synchronous()
+
     def remove(self) -> None:
         for server in (self.standby, self.primary):
             remove(server)

@@ -21,17 +21,17 @@ from tests.integration.store_engines import ALL, AT, events, give_back, key, mak
 from tests.integration.tcp_link import linked
 
 
-@pytest.fixture
-def servers() -> Iterator[PostgresCluster]:
-    with cluster(synchronous=True) as servers:
-        yield servers
-
-
 @pytest.fixture(scope="module")
-def lasting() -> Iterator[PostgresCluster]:
-    """One for all that leave its primary alone."""
+def both() -> Iterator[PostgresCluster]:
     with cluster(synchronous=True) as servers:
         yield servers
+
+
+@pytest.fixture
+def servers(both: PostgresCluster) -> Iterator[PostgresCluster]:
+    """Either of which may be killed."""
+    yield both
+    both.restore()
 
 
 @pytest.fixture(scope="module")
@@ -76,53 +76,50 @@ async def test_what_was_acknowledged_and_what_was_held_is_so_on_the_standby_that
             await store.change(key("a"), paid, making("e2"))
 
 
-async def test_what_no_standby_has_confirmed_is_not_acknowledged(lasting: PostgresCluster, tmp_path: Path) -> None:
+async def test_what_no_standby_has_confirmed_is_not_acknowledged(servers: PostgresCluster, url: str) -> None:
     """PostgreSQL calls a commit whose wait was cancelled a success, with a warning."""
-    async with opened(lasting.url(schema_for(tmp_path)), lease=60.0) as store:
+    async with opened(url, lease=60.0) as store:
         await take_on(store, "a")
-        lasting.pause_standby()
+        servers.pause_standby()
         submitting = asyncio.create_task(store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
-        await asyncio.to_thread(lasting.cancel_waiting)
+        await asyncio.to_thread(servers.cancel_waiting)
         with pytest.raises(StoreUnavailableError, match=r"no standby has confirmed it .*canceling wait"):
             await submitting
-        lasting.resume_standby()
+        servers.resume_standby()
         [answer] = await again(lambda: store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
         assert isinstance(answer, Known)
         assert names(await again(lambda: store.claim(ALL, 10))) == ["b"]
 
 
 async def test_a_standby_that_hangs_holds_nobody_up_for_long(
-    lasting: PostgresCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    servers: PostgresCluster, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane, "BATCH_S", 0.3)
-    async with opened(lasting.url(schema_for(tmp_path))) as store:
+    async with opened(url) as store:
         await take_on(store, "a")
-        lasting.pause_standby()
+        servers.pause_standby()
         with pytest.raises(StoreUnavailableError, match="does not answer in time"):
             await store.submit([NewOrder(key("b"))], AT, 0.0, 1.0)
-        lasting.resume_standby()
+        servers.resume_standby()
         [answer] = await again(lambda: store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
         assert isinstance(answer, Known)
 
 
-async def test_no_notice_is_given_out_that_a_failover_could_take_back(
-    lasting: PostgresCluster, tmp_path: Path
-) -> None:
+async def test_no_notice_is_given_out_that_a_failover_could_take_back(servers: PostgresCluster, url: str) -> None:
     """It would be made again, under another id."""
-    url = lasting.url(schema_for(tmp_path))
     async with opened(url, lease=60.0) as store, opened(url, lease=60.0) as other:
         await take_on(store, "a")
-        lasting.pause_standby()
+        servers.pause_standby()
         changing = asyncio.create_task(store.change(key("a"), paid, making("e1")))
-        await asyncio.to_thread(lasting.cancel_waiting)
+        await asyncio.to_thread(servers.cancel_waiting)
         with pytest.raises(StoreUnavailableError):
             await changing
         assert events(await other.deliveries(None, None, 9)) == ["e1"]
         claiming = asyncio.create_task(other.claim_deliveries(ALL, 1))
-        await asyncio.to_thread(lasting.cancel_waiting)
+        await asyncio.to_thread(servers.cancel_waiting)
         with pytest.raises(StoreUnavailableError, match="no standby"):
             await claiming
-        lasting.resume_standby()
+        servers.resume_standby()
         [delivery] = await again(lambda: other.claim_deliveries(ALL, 1))
         assert delivery.notice.event_id == "e1"
 
@@ -165,25 +162,27 @@ async def test_a_server_that_does_not_answer_holds_up_no_way_to_another(tmp_path
             link.let_through()
 
 
-async def test_what_a_standby_that_nobody_waited_for_has_not_got_can_be_taken_on_again(tmp_path: Path) -> None:
+async def test_what_a_standby_that_nobody_waited_for_has_not_got_can_be_taken_on_again(
+    servers: PostgresCluster, url: str
+) -> None:
     """It is lost, as the log said that it could be; but nobody goes by what is not there."""
-    with cluster(synchronous=False) as servers:
-        async with opened(servers.url(schema_for(tmp_path)), lease=60.0) as store:
-            lost: list[bool] = []
-            store.on_lost(lambda: lost.append(True))
-            await take_on(store, "a")
-            await asyncio.to_thread(servers.caught_up)
-            await asyncio.to_thread(servers.standby.stop)
-            await take_on(store, "b")
-            servers.kill_primary()
-            servers.standby.start()
-            await asyncio.to_thread(servers.promote)
-            [answer] = await again(lambda: store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
-            assert isinstance(answer, Accepted)
-            assert lost == [True]
-            assert names(await store.claim(ALL, 10)) == ["a"]
-            for name in "ab":
-                await store.change(key(name), paid, making(f"e-{name}"))
+    servers.alone()
+    async with opened(url, lease=60.0) as store:
+        lost: list[bool] = []
+        store.on_lost(lambda: lost.append(True))
+        await take_on(store, "a")
+        await asyncio.to_thread(servers.caught_up)
+        await asyncio.to_thread(servers.standby.stop)
+        await take_on(store, "b")
+        servers.kill_primary()
+        servers.standby.start()
+        await asyncio.to_thread(servers.promote)
+        [answer] = await again(lambda: store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
+        assert isinstance(answer, Accepted)
+        assert lost == [True]
+        assert names(await store.claim(ALL, 10)) == ["a"]
+        for name in "ab":
+            await store.change(key(name), paid, making(f"e-{name}"))
 
 
 async def test_who_waits_for_a_primary_that_is_cut_off_goes_on_with_the_new_one(
@@ -202,18 +201,16 @@ async def test_who_waits_for_a_primary_that_is_cut_off_goes_on_with_the_new_one(
         assert time.monotonic() - since < 0.7 * lane.BATCH_S
 
 
-async def test_no_order_is_held_that_a_failover_could_give_to_another(
-    lasting: PostgresCluster, tmp_path: Path
-) -> None:
-    async with opened(lasting.url(schema_for(tmp_path)), lease=60.0) as store:
+async def test_no_order_is_held_that_a_failover_could_give_to_another(servers: PostgresCluster, url: str) -> None:
+    async with opened(url, lease=60.0) as store:
         give_back(store, *await take_on(store, "a"))
         await store.flush()
-        lasting.pause_standby()
+        servers.pause_standby()
         claiming = asyncio.create_task(store.claim(ALL, 10))
-        await asyncio.to_thread(lasting.cancel_waiting)
+        await asyncio.to_thread(servers.cancel_waiting)
         with pytest.raises(StoreUnavailableError, match="no standby"):
             await claiming
-        lasting.resume_standby()
+        servers.resume_standby()
         assert names(await again(lambda: store.claim(ALL, 10))) == ["a"]
 
 
