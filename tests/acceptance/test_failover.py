@@ -19,7 +19,7 @@ from tests.integration.postgres_server import schema_for
 
 pytestmark = pytest.mark.timeout(90)
 
-RATE = 150
+RATE = 300
 
 
 class Lot:
@@ -95,7 +95,7 @@ async def through(
     await asyncio.to_thread(goes)
     await asyncio.gather(*(lot.is_refused() for lot in lots))
     await asyncio.to_thread(comes_back)
-    await asyncio.gather(*(lot.takes_on(20) for lot in lots))
+    await asyncio.gather(*(lot.takes_on(10) for lot in lots))
 
 
 async def test_what_was_acknowledged_is_paid_and_told_once_though_postgresql_crashes_and_fails_over(
@@ -112,7 +112,7 @@ async def test_what_was_acknowledged_is_paid_and_told_once_though_postgresql_cra
             async with asyncio.TaskGroup() as handing_in:
                 for lot in lots:
                     handing_in.create_task(lot.run())
-                await through(lots, lambda: first.stop("immediate"), first.start, before=30)
+                await through(lots, lambda: first.stop("immediate"), first.start, before=20)
                 await through(lots, servers.kill_primary, servers.promote, before=10)
                 for lot in lots:
                     lot.stop()
