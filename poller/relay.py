@@ -32,6 +32,7 @@ from poller.trouble import StoreTrouble
 
 PLACES = 16  # deliveries under way at once
 PAGE = 500  # notices logged at a time
+GATHER_S = 0.02  # so long notices gather for the log: under load, reading each alone costs more than its line
 FORWARD = 200  # waiting notices brought forward at a time, once the receiver is back
 OUTAGE_FAILURES = 3  # so many failures in a row over so long are an outage of the receiver;
 OUTAGE_S = 30.0  # below that the pauses are short, or one notice alone is not wanted
@@ -119,6 +120,8 @@ class Relay:
             if stopping:
                 return
             await self._log_bell.wait(pause)
+            if not self._stopping:
+                await asyncio.sleep(GATHER_S)
 
     async def _log_some(self) -> int:
         """How many that were; fewer than a page were all."""
