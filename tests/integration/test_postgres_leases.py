@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -238,7 +237,7 @@ async def test_one_who_was_away_too_long_is_told_writes_nothing_and_goes_on_anew
         await away.change(key("a"), paid, making("e2"))
     await away.flush()
     assert before is not None
-    assert await there.get(key("a")) == replace(before, due=again.due, errors=again.errors)
+    assert await there.get(key("a")) == before._replace(due=again.due, errors=again.errors)
     assert [entry.answer.error for entry in await there.history(key("a"))] == ["fresh"]
     assert [(one.state, one.attempts) for one in await there.deliveries(None, None, 9)] == [("pending", 0)]
     assert names(await away.claim(ALL, 10)) == ["a"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from poller.core.orders import Change, Order, OrderKey, State
 from poller.ports import HeldElsewhereError, HistoryEntry, LeaseLostError, Making
@@ -90,7 +90,7 @@ def _apply(transaction: Transaction, work: Work, wish: Wish, notices: list[deliv
     if before.state is State.PENDING and changed.order.state is not State.PENDING:
         _fence(transaction, work.loaded)
     answer = changed.order.last_answer
-    after = kept_order(replace(changed.order, id=before.id))
+    after = kept_order(changed.order._replace(id=before.id))
     if changed.notice is not None:
         making = wish.making
         notices.append(deliveries.New(after.id, changed.notice, making, making.body(changed.notice, after)))
