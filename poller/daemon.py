@@ -43,8 +43,8 @@ async def serve(
     """Run the daemon until `stop` is set, then drain it.
 
     `reload` reads the configuration again whenever `hangup` is set (raising ConfigError where it is wrong);
-    `ready` is told once orders can be taken on. Raises StoreHeldError, StoreTooNewError, StoreCorruptError,
-    StoreUnavailableError and OSError (a port that is taken) at the start, and later, in groups,
+    `ready` is told once orders can be taken on. Raises StoreHeldError, StoreTooNewError, StoreMovedError,
+    StoreCorruptError, StoreUnavailableError and OSError (a port that is taken) at the start, and later, in groups,
     StoreCorruptError and StalledError. What else is raised later is a defect.
     """
     systemd, sentinel = Notifier(), Sentinel(_blocked)

@@ -53,7 +53,7 @@ async def open_store(
 
     Waits at most `lock_wait` seconds for another process to let go of a file. `password` and `name`, the
     daemon's own at each of its starts, are for PostgreSQL. Raises ValueError for another URL, and
-    StoreHeldError, StoreTooNewError, StoreCorruptError and StoreUnavailableError.
+    StoreHeldError, StoreMovedError, StoreTooNewError, StoreCorruptError and StoreUnavailableError.
     """
     if is_postgres(url):
         from poller.stores.postgres import PostgresStore  # noqa: PLC0415 - it needs a driver that is an extra
@@ -66,7 +66,8 @@ def backup(url: str, path: Path) -> int:
     """Write a consistent copy of the store at `url` to a new file; how many orders it holds.
 
     The daemon need not be asked: it may use the store meanwhile, or not run. Raises FileExistsError,
-    StoreTooNewError, StoreCorruptError and StoreUnavailableError; this for PostgreSQL, too, which has its own.
+    StoreMovedError, StoreTooNewError, StoreCorruptError and StoreUnavailableError; this for PostgreSQL, too,
+    which has its own.
     """
     if is_postgres(url):
         raise StoreUnavailableError(

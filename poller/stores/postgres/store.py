@@ -23,8 +23,9 @@ from poller.ports import (
     Submitted,
 )
 from poller.ports.records import Ended, Ending, Overview, Settlement, Since
+from poller.stores.dossier import Dossier
+from poller.stores.postgres import arrivals, history, overview, schedule, transition
 from poller.stores.postgres import deliveries as outbox
-from poller.stores.postgres import history, overview, schedule, transition
 from poller.stores.postgres import orders as ledger
 from poller.stores.postgres.engine import Engine
 from poller.stores.postgres.horizon import Horizon
@@ -110,6 +111,14 @@ class PostgresStore:
         """Whether a commit waits for a standby: without one, what was acknowledged is lost with the server."""
         names = await self._engine.read(lambda connection: connection.fetchval("SHOW synchronous_standby_names"))
         return bool(names)
+
+    async def identity(self) -> str:
+        """Which cluster, database and schema this is, by whatever name it was reached."""
+        return await self._engine.read(arrivals.identity)
+
+    async def take_in(self, dossiers: Sequence[Dossier]) -> list[Order | None]:
+        """Have orders move in, durably; for each that is here already, under another id, the order as it is."""
+        return await self._engine.work(lambda transaction: arrivals.take_in(transaction, dossiers), durable=True)
 
     async def submit(self, orders: Sequence[NewOrder], at: datetime, run: float, due: float) -> list[Submitted]:
         def abandoned(answers: list[Submitted]) -> None:

@@ -77,8 +77,8 @@ class SqliteStore:
         """Open or create the store at `path`, whose folder exists.
 
         Waits at most `lock_wait` seconds for another process to let go. `inline` runs every job in the
-        caller's step instead of in a thread: for simulated time. Raises StoreHeldError, StoreTooNewError,
-        StoreCorruptError and StoreUnavailableError.
+        caller's step instead of in a thread: for simulated time. Raises StoreHeldError, StoreMovedError,
+        StoreTooNewError, StoreCorruptError and StoreUnavailableError.
         """
         lock = await StoreLock.acquire(path, lock_wait)
         try:
