@@ -134,12 +134,17 @@ _HAS_TABLES = (
 _SCHEMA = "SELECT split_part(current_setting('search_path'), ',', 1)"
 
 
+async def name(connection: Connection) -> str:
+    """The schema that the tables are in, or will be."""
+    return str(await connection.fetchval(_SCHEMA)).strip('" ')
+
+
 async def check(connection: Connection, place: str) -> int:
     """The version of the store, 0 for a new one, read without a write.
 
     Raises StoreTooNewError, and StoreUnavailableError where the tables are another program's.
     """
-    schema = str(await connection.fetchval(_SCHEMA)).strip('" ')
+    schema = await name(connection)
     [(ours, others)] = await connection.fetch(_HAS_TABLES, schema, list(TABLES))
     if not ours:
         if others:
@@ -168,7 +173,7 @@ async def migrate(connection: Connection, place: str) -> None:
     await connection.execute(_LOCK)
     version = await check(connection, place)
     if version == 0:
-        schema = str(await connection.fetchval(_SCHEMA)).strip('" ')
+        schema = await name(connection)
         quoted = await connection.fetchval("SELECT quote_ident($1)", schema)
         if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema):
             await connection.execute(f"CREATE SCHEMA {quoted}")  # to create none takes fewer rights
