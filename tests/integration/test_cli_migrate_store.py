@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from poller.cli import main
 from poller.core.orders import State, end
-from poller.stores.postgres import PostgresStore
+from poller.stores.postgres import PostgresStore, lines
 from poller.stores.sqlite import SqliteStore
 from tests.integration.command_processes import Start, configure, finished, starting
 from tests.integration.lots_store import ASKED, ENDED, fill
@@ -21,6 +22,10 @@ from tests.integration.store_engines import AT, LOT, key, making, take_on
 
 ORDERS = len(ASKED) + len(ENDED)
 COUNT = "SELECT count(*) FROM orders"
+WAITS = (
+    "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n "
+    "ON n.oid = c.relnamespace WHERE n.nspname = current_schema() AND c.relname = 'orders' AND NOT l.granted)"
+)
 
 
 @pytest.fixture
@@ -63,6 +68,56 @@ async def test_programs_get_one_object(path: Path, url: str) -> None:
     result = await typed(f"sqlite:///{path}", url, "--json")
     told = {"file": str(path), "store": url, "moved": True, "orders": ORDERS, "pending": len(ASKED)}
     assert json.loads(result.stdout) == {**told, "notices": 11, "undelivered": 7, "known": 0}
+
+
+async def test_what_takes_long_says_how_far_it_has_come(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(tmp_path / "poller.db", more=600)
+    monkeypatch.setattr("poller.cli.migrate_store.TELL_EVERY_S", 0.0)
+    result = await typed(f"sqlite:///{tmp_path}/poller.db", url)
+    total = 600 + ORDERS
+    told = [500, 600 + len(ASKED), total]
+    assert result.stderr.splitlines() == [f"poller: {count} of {total} orders are there" for count in told]
+
+
+async def test_ctrl_c_half_way_says_that_it_goes_on(start: Start, url: str, tmp_path: Path) -> None:
+    path = tmp_path / "poller.db"
+    await fill(path, more=1200)
+    await (await PostgresStore.open(url)).close()
+    async with beside(url) as other:
+        await other.execute("BEGIN; LOCK TABLE orders IN EXCLUSIVE MODE")
+        process = await start("migrate-store", f"sqlite:///{path}", url)
+        async with asyncio.timeout(10), beside(url) as observer:
+            while True:
+                if await observer.fetchval(WAITS):
+                    break
+                await asyncio.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        await other.execute("ROLLBACK")
+        code, _, errors = await finished(process)
+    assert (code, errors) == (130, "poller: stopped: run the same command again, and it goes on where it was\n")
+    result = await typed(f"sqlite:///{path}", url)
+    assert (result.exit_code, result.stdout.split()[1]) == (0, str(1200 + ORDERS))
+
+
+async def test_a_postgresql_that_fails_half_way_is_told_and_the_rest_follows(
+    path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await (await PostgresStore.open(url)).close()
+    monkeypatch.setitem(lines.SETTINGS, "lock_timeout", "100")
+    async with beside(url) as other:
+        await other.execute("BEGIN; LOCK TABLE orders IN EXCLUSIVE MODE")
+        result = await typed(f"sqlite:///{path}", url)
+        await other.execute("ROLLBACK")
+    assert result.exit_code == 1
+    failed, again = result.stderr.splitlines()
+    assert failed.startswith(
+        f"poller: PostgreSQL at 127.0.0.1:{shared_server().port}/postgres is held up by a lock"
+    )
+    assert again == "poller: run the same command again, and it goes on where it was"
+    result = await typed(f"sqlite:///{path}", url)
+    assert (result.exit_code, result.stdout.split()[1]) == (0, str(ORDERS))
 
 
 async def test_a_contradiction_is_told_each_time(path: Path, url: str) -> None:

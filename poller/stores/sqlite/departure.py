@@ -86,6 +86,7 @@ class Departure:
         """Put the mark on the file: from now on it is of use for nothing but the move."""
         with self._transaction():
             mark.make(self._connection, begun, schema.VERSION)
+        self._checkpoint()  # so that a copy of the file alone has it, too
         self.mark = begun
         return begun
 
@@ -106,8 +107,7 @@ class Departure:
             self._connection.executemany("INSERT OR REPLACE INTO moved_differing VALUES (?, ?, ?, ?, ?)", rows)
         self.mark = so_far
         if so_far.done:
-            with _faults(self.path):
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._checkpoint()
 
     def differing(self) -> Iterator[Differing]:
         """The orders that have ended in two ways, oldest first."""
@@ -115,6 +115,10 @@ class Departure:
             rows.execute("SELECT park_uuid, pay_partner, here, there FROM moved_differing ORDER BY order_id")
             for lot, number, here, there in rows:
                 yield Differing(OrderKey(lot, number), State(here), State(there))
+
+    def _checkpoint(self) -> None:
+        with _faults(self.path):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _page(self, since: Mark) -> list[Dossier]:
         page: list[Dossier] = []
