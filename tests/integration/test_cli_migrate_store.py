@@ -217,6 +217,13 @@ async def test_wrong_usage_exits_2_and_shows_no_password(words: list[str], told:
     assert "hidden" not in result.output
 
 
+async def test_a_url_that_the_driver_does_not_take_is_wrong_usage_and_costs_nothing(path: Path, url: str) -> None:
+    result = await typed(f"sqlite:///{path}", f"{url}&sslmode=wrong")
+    assert result.exit_code == 2
+    assert "POSTGRES_URL cannot be used: " in result.stderr
+    await (await SqliteStore.open(path)).close()
+
+
 async def test_a_password_file_that_everybody_reads_is_refused(path: Path, url: str, tmp_path: Path) -> None:
     secret = tmp_path / "store.secret"
     secret.write_text("s3cr3t\n")

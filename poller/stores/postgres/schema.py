@@ -5,7 +5,8 @@ A released step is never edited: a change of the tables is a new step at the end
 A row of `orders` is never deleted: its number is taken for ever. Its `ended_run` says since when it is final,
 and is null while it is pending and once it has been pruned. A row of `schedule` exists only while its order is
 pending. `holder` is the session that holds an order or a delivery, `teller` the one that logs a notice; both are
-null for nobody. Row 0 of `sessions` is what sessions leave behind that have ended.
+null for nobody. Row 0 of `sessions` is what sessions leave behind that have ended. Ids below 0 are of what
+was moved in from a lot's own store (see `arrivals`).
 """
 
 from __future__ import annotations
