@@ -42,8 +42,7 @@ class Shift:
         """The same order as the other store keeps it: of the same age, due after the same time."""
         order, ended_run = dossier.order, dossier.ended_run
         return Dossier(
-            order=replace(
-                order,
+            order=order._replace(
                 id=order.id + self.ids,
                 opened_run=order.opened_run + self.run,
                 due=None if order.due is None else order.due + self.schedule,

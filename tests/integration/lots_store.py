@@ -132,7 +132,7 @@ async def read(store: KeptStore, times: Timeline | None = None) -> Read:
 async def _read_order(store: KeptStore, order: Order, times: Timeline, seen: Read) -> None:
     seen.ages.append(times.run() - order.opened_run)
     seen.waits += [] if order.due is None else [order.due - times.schedule()]
-    seen.said.append(replace(order, id=0, opened_run=0.0, due=None))
+    seen.said.append(order._replace(id=0, opened_run=0.0, due=None))
     seen.said.append(await store.history(order.key))
     for delivery in await store.deliveries(None, order.key, 100):
         seen.ages.append(times.run() - delivery.notice.made_run)
