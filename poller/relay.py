@@ -147,11 +147,16 @@ class Relay:
         receiver = self._receiver
         if receiver is None:
             return None
-        while self._under_way < PLACES:
+        while self._under_way < PLACES and not self._has_all():
             if not await self._start_some(group, receiver) and not await self._bring_forward():
                 following = await self._store.next_delivery()
                 return None if following is None else self._timeline.until(following)
         return None
+
+    def _has_all(self) -> bool:
+        """Whether every notice that is to be sent is under way, as far as that is known without a look."""
+        undelivered = self._store.undelivered()
+        return undelivered is not None and undelivered <= self._under_way
 
     async def _start_some(self, group: asyncio.TaskGroup, receiver: Receiver) -> bool:
         """One half the freshest, whose drivers are the ones at the barrier, one half the longest due.

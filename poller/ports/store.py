@@ -95,6 +95,9 @@ class Store(Protocol):
         at the end.
         """
 
+    def undelivered(self) -> int | None:
+        """How many notices are to be sent, held ones included; None where only a look would tell."""
+
     async def next_delivery(self) -> float | None:
         """When the next delivery that `claim_deliveries` would give is due, in schedule seconds."""
 

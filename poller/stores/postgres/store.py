@@ -189,6 +189,10 @@ class PostgresStore:
     async def bring_deliveries_forward(self, due: float, limit: int, before: int | None = None) -> int | None:
         return await self._engine.work(lambda transaction: outbox.bring_forward(transaction, due, limit, before))
 
+    def undelivered(self) -> int | None:
+        """None: the others make notices, too."""
+        return None
+
     async def next_delivery(self) -> float | None:
         return await self._engine.read(outbox.next_due, noted=self._engine.has_releases())
 

@@ -209,6 +209,9 @@ class SqliteStore:
             lambda connection: outbox.bring_forward(connection, self._deliveries, due, limit, before)
         )
 
+    def undelivered(self) -> int | None:
+        return self._tally.undelivered
+
     async def next_delivery(self) -> float | None:
         def work(connection: sqlite3.Connection) -> float | None:
             self._settle_releases(connection)
