@@ -22,6 +22,7 @@ from poller.ports import (
     Stamp,
     Submitted,
 )
+from poller.ports.fleet import LEASE_S
 from poller.ports.records import Ended, Ending, Overview, Settlement, Since
 from poller.stores.dossier import Dossier
 from poller.stores.postgres import arrivals, history, overview, schedule, transition
@@ -33,7 +34,7 @@ from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.membership import Membership
 from poller.stores.postgres.notes import settle
-from poller.stores.postgres.session import LEASE_S
+from poller.stores.postgres.terms import HEARTBEAT_S, Terms
 
 T = TypeVar("T")
 
@@ -58,14 +59,16 @@ class PostgresStore:
         tls: ssl.SSLContext | str | None = None,
         name: str = "",
         lease: float = LEASE_S,
+        heartbeat: float = HEARTBEAT_S,
     ) -> PostgresStore:
         """Open the store at `url`, which is libpq's without a password, and make its tables where there are none.
 
         `name` is the daemon's, the same at each of its starts: what an earlier one held is free at once. Without
-        one that takes a lease. `lease` is in seconds. Raises ValueError for another kind of url,
-        StoreTooNewError and StoreUnavailableError.
+        one that takes a lease. `lease` and `heartbeat` are in seconds, see `Terms`. Raises ValueError for another
+        kind of url, StoreTooNewError and StoreUnavailableError.
         """
-        return cls(await Engine.open(url, password=password, tls=tls, name=name, lease=lease))
+        terms = Terms(lease, heartbeat)
+        return cls(await Engine.open(url, password=password, tls=tls, name=name, terms=terms))
 
     def last_stamp(self) -> Stamp | None:
         """The fleet's stamp as it was when the store was opened; None for a new store."""
