@@ -121,7 +121,7 @@ class Poller:
         for pending in orders:
             if self._asker.pace is not None:
                 pending.unsettled_until = 0.0
-            if len(self._turns) < HELD_MAX:
+            if self._turns.has_room(pending.key.park_uuid, HELD_MAX):
                 self._turns.arrive(pending)  # in an outage it is the next canary
             else:
                 self._store.note(Progress(pending.id, None, pending.due, pending.errors, keep=False))
@@ -148,7 +148,7 @@ class Poller:
         if flight is not None:
             flight.successor = pending
             return
-        before = self._turns.forget(pending.id)
+        before = self._turns.forget(pending)
         pending.unsettled_until = before.unsettled_until if before else None
         self._turns.arrive(pending, urgent=True)
         self._bell.ring()
@@ -286,7 +286,7 @@ class Poller:
 
     async def _cancel_idle(self, pending: Pending) -> None:
         self._barred.add(pending.id)
-        self._turns.forget(pending.id)
+        self._turns.forget(pending)
         try:
             await self._ledger.change(pending.key, lambda order, at: end(order, State.CANCELLED, at))
         except StoreUnavailableError:
