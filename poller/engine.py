@@ -92,6 +92,7 @@ class Engine:
             metrics=metrics,
             cadence=settings.cadence,
             max_concurrency=settings.max_concurrency,
+            lots=settings.park_uuids,
         )
         self._relay = Relay(
             store=store,
@@ -165,7 +166,7 @@ class Engine:
         self._deadlines.configure(settings.cadence)
         self._housekeeping.configure(settings.history)
         self.desk.configure(settings.cadence, settings.park_uuids)
-        self.poller.configure(settings.cadence, settings.max_concurrency)
+        self.poller.configure(settings.cadence, settings.max_concurrency, settings.park_uuids)
 
     async def run(
         self,

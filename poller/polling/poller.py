@@ -6,7 +6,7 @@ Only what is due soon is in memory; the store has the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from poller.bell import Bell
 from poller.core.cadence import Cadence
@@ -59,6 +59,7 @@ class Poller:
         metrics: Metrics,
         cadence: Cadence,
         max_concurrency: int,
+        lots: Sequence[str],
     ) -> None:
         self._store = store
         self._throttle = throttle
@@ -91,6 +92,7 @@ class Poller:
             turns=self._turns,
             asker=self._asker,
             barred=self._barred,
+            lots=lots,
         )
         self._bell = Bell()
         self._stopping = asyncio.Event()
@@ -100,10 +102,10 @@ class Poller:
         """The platform's state as the answers show it."""
         return self._turns.outage
 
-    def configure(self, cadence: Cadence, max_concurrency: int) -> None:
+    def configure(self, cadence: Cadence, max_concurrency: int, lots: Sequence[str]) -> None:
         """Take new settings over."""
         self._asker.configure(cadence)
-        self._turns.places = max_concurrency
+        self._turns.places, self._refill.lots = max_concurrency, lots
         self._refill.soon()
         self._bell.ring()
 

@@ -92,6 +92,10 @@ class Turns:
         """An order that is due soon is in the store alone, for want of room."""
         self.left_out = min(self.left_out, due)
 
+    def waiting(self, lot: str) -> int:
+        """How many of a lot's orders wait for their time or their turn."""
+        return self._agenda.of(lot)
+
     def has_room(self, lot: str, room: int) -> bool:
         """Whether one more of a lot's orders may be in memory that is for `room` of them.
 

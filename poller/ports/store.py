@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -51,6 +51,12 @@ class Store(Protocol):
 
         The longest overdue come first, or the youngest with `freshest`, which may look at the youngest
         few thousand only.
+        """
+
+    async def claim_of_lots(self, by: float, wanted: Mapping[str, int]) -> list[Pending]:
+        """As `claim`, of each lot that is named at most so many, its youngest first.
+
+        It may look at some thousands of a lot's youngest only, and at fewer where many lots are named.
         """
 
     async def hold(self, key: OrderKey) -> Pending:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from poller.simulator import AfterQueries, AfterSeconds, Settles, SimulatedPlatf
 from tests.acceptance.processes import APP_SECRET, PARK, WEBHOOK_SECRET, Process, Site
 from tests.integration.postgres_server import schema_for, shared_server
 
+OTHER = "0a1b2c3d-0000-4000-8000-000000000002"
 LEASE_S = 6.0  # the shortest there is
 
 pytestmark = pytest.mark.timeout(90)
@@ -31,8 +33,9 @@ class Member:
     daemon: Process
     session: aiohttp.ClientSession
 
-    async def take_on(self, numbers: Sequence[str]) -> None:
-        async with self.session.post("/v1/orders", json=[{"pay_partner": number} for number in numbers]) as answer:
+    async def take_on(self, numbers: Sequence[str], lot: str = PARK) -> None:
+        orders = [{"pay_partner": number, "park_uuid": lot} for number in numbers]
+        async with self.session.post("/v1/orders", json=orders) as answer:
             assert {item["status"] for item in await answer.json()} == {201}
 
     async def order(self, number: str, **params: float) -> dict[str, Any]:
@@ -60,7 +63,8 @@ async def fleet(
         async def join() -> Member:
             site = Site.make(folder / f"daemon-{next(numbers)}", platform.url, webhook, **polling)
             store = f'[store]\nurl = "{url}"\nlease_seconds = {lease}\n'
-            site.config.write_text(site.config.read_text() + store)
+            lots = f'[[parks]]\npark_uuid = "{OTHER}"\napp_secret_file = "park.secret"\n'
+            site.config.write_text(site.config.read_text() + store + lots)
             daemon = await leaving.enter_async_context(site.running())
             return Member(daemon, await leaving.enter_async_context(site.session()))
 
@@ -175,3 +179,28 @@ async def test_an_outage_is_the_whole_fleets_with_one_canary(tmp_path: Path) -> 
             await member.daemon.logged("platform.up")
             for number in named(letter, 20):
                 assert (await second.order(number, wait=10))["state"] == "paid"
+
+
+async def test_one_lots_flood_leaves_anothers_orders_their_time(tmp_path: Path) -> None:
+    """Each of the quiet lot is asked about every 0.3 s, while the flood's 2,000 take 20 s for one query each."""
+    rate = 100
+    async with (
+        SimulatedPlatform(
+            {PARK: APP_SECRET, OTHER: APP_SECRET}, script=lambda *_: Settles(AfterSeconds(60))
+        ) as platform,
+        fleet(tmp_path, platform, None, rate_per_second=rate, max_interval_seconds=0.3) as join,
+    ):
+        first, second = await join(), await join()
+        await second.take_on(named("quiet", 5), OTHER)
+        for member, letter in ((first, "a"), (second, "b")):
+            await member.take_on(named(letter, 1000))
+        await platform.record.queried(200)
+        await first.take_on(named("later", 5), OTHER)
+        await platform.record.queried(700)
+        since = list(platform.record.queries())[300].arrived
+        queries = [query for query in platform.record.queries() if query.arrived >= since]
+        quiet = Counter(query.key for query in queries if query.key is not None and query.key[0] == OTHER)
+        lasted = queries[-1].arrived - since
+        assert len(quiet) == 10
+        assert min(quiet.values()) > 0.5 * lasted / 0.3
+        assert platform.record.max_queries_in_window() <= rate

@@ -182,6 +182,25 @@ async def test_a_claim_gives_the_longest_overdue_first_and_only_what_is_due(reop
     assert names(await store.claim(ALL, 10, freshest=True)) == ["middle", "old"]
 
 
+async def test_a_claim_of_lots_gives_each_lots_youngest_that_are_due_and_free_so_many_of_each(
+    reopen_store: Opener,
+) -> None:
+    store = await reopen_store()
+    for lot in ("a", "b", "c"):
+        for number in range(4):
+            new = [NewOrder(key(f"{lot}{number}", lot))]
+            await store.submit(new, AT, float(number), 9.0 if number == 3 else 1.0)
+    store = await reopen_store()
+    assert names(await store.claim(1.0, 1, freshest=True)) == ["c2"]
+    assert sorted(names(await store.claim_of_lots(5.0, {"a": 2, "b": 0, "c": 9, "none": 9}))) == [
+        "a1",
+        "a2",
+        "c0",
+        "c1",
+    ]
+    assert sorted(names(await store.claim(ALL, 99))) == ["a0", "a3", "b0", "b1", "b2", "b3", "c3"]
+
+
 async def test_an_order_given_back_with_an_earlier_due_time_is_found_again(store: KeptStore) -> None:
     await take_on(store, "a", due=50.0)
     [b] = await take_on(store, "b", due=60.0)

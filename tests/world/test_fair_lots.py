@@ -75,3 +75,24 @@ def test_lots_that_are_all_behind_have_an_equal_share_and_what_one_does_not_need
     assert shares["little"] > 1.5
     rest = (RATE - shares["little"]) / 3
     assert all(shares[lot] == pytest.approx(rest, rel=0.1) for lot in ("most", "more", "few"))
+
+
+def test_after_a_restart_with_a_backlog_no_lot_waits_for_anothers() -> None:
+    """The few of one are neither the longest overdue nor the youngest."""
+    stage = stage_of("flooded", "quiet")
+
+    async def before(engine: Engine) -> None:
+        await engine.desk.submit(orders(FLOOD, "flood-before", "flooded"))
+        await asyncio.sleep(1.0)
+        await engine.desk.submit(orders(10, "quiet", "quiet"))
+        await asyncio.sleep(1.0)
+        await engine.desk.submit(orders(FLOOD, "flood-after", "flooded"))
+
+    async def after(_: Engine) -> None:
+        await asyncio.sleep(30.0)
+
+    stage.play(before)
+    stage.sent.clear()
+    stage.play(after, start=100.0)
+    assert len({name for _, name in stage.sent if name.startswith("quiet")}) == 10
+    assert len(asked(stage, "quiet", 110.0)) > 0.45 * RATE * 20

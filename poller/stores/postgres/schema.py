@@ -123,7 +123,8 @@ _FLEET = (
     )""",
     "CREATE TABLE rates (account text PRIMARY KEY, reserved double precision NOT NULL) WITH (fillfactor = 50)",
 )
-STEPS = (_FIRST, _FLEET)
+_LOTS = ("CREATE INDEX orders_pending ON orders (park_uuid, opened_run, id) WHERE state = 'pending'",)
+STEPS = (_FIRST, _FLEET, _LOTS)
 VERSION = len(STEPS)
 TABLES = ("orders", "schedule", "history", "deliveries", "sessions", "errands", "outages", "rates", "version")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -149,6 +149,14 @@ class PostgresStore:
 
         return await self._engine.work(
             lambda transaction: schedule.claim(transaction, by, limit, freshest=freshest), abandoned=abandoned
+        )
+
+    async def claim_of_lots(self, by: float, wanted: Mapping[str, int]) -> list[Pending]:
+        def abandoned(claimed: list[Pending]) -> None:
+            self._engine.give_back_orders([one.id for one in claimed])
+
+        return await self._engine.work(
+            lambda transaction: schedule.claim_of_lots(transaction, by, wanted), abandoned=abandoned
         )
 
     async def hold(self, key: OrderKey) -> Pending:

@@ -90,7 +90,8 @@ _FIRST = (
     "CREATE INDEX deliveries_state ON deliveries (state)",
     "CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), run REAL, schedule REAL, wall INTEGER)",
 )
-STEPS = (_FIRST,)
+_LOTS = ("CREATE INDEX orders_pending ON orders (park_uuid, opened_run) WHERE state = 'pending'",)
+STEPS = (_FIRST, _LOTS)
 VERSION = len(STEPS)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -154,6 +154,14 @@ class SqliteStore:
             self._settle_releases(connection)
             claim = schedule.claim_freshest if freshest else schedule.claim_longest
             claimed = claim(connection, self._orders, by, limit)
+            return claimed, [pending.id for pending in claimed]
+
+        return await self._holding(work, self._give_back_orders)
+
+    async def claim_of_lots(self, by: float, wanted: Mapping[str, int]) -> list[Pending]:
+        def work(connection: sqlite3.Connection) -> tuple[list[Pending], list[int]]:
+            self._settle_releases(connection)
+            claimed = schedule.claim_of_lots(connection, self._orders, by, wanted)
             return claimed, [pending.id for pending in claimed]
 
         return await self._holding(work, self._give_back_orders)
