@@ -135,17 +135,18 @@ class Engine:
             cadence=settings.cadence,
             park_uuids=settings.park_uuids,
         )
-        self._errands = None if fleet is None else self._join(fleet, trouble)
+        self._errands = None if fleet is None else self._join(fleet, trouble, metrics)
         self.gauges = Gauges(
             metrics, store=store, poller=self.poller, clock=clock, timeline=self.timeline, trouble=trouble
         )
 
-    def _join(self, fleet: Fleet, trouble: StoreTrouble) -> Errands:
+    def _join(self, fleet: Fleet, trouble: StoreTrouble, metrics: Metrics) -> Errands:
         """Have the loops go by what the fleet says."""
         errands = Errands(fleet, self.poller, self._liveness, trouble)
 
         def lost() -> None:
             log.warning("lease.lost", orders=self.poller.held())
+            metrics.lease_lost()
             self.poller.forget_all()
             self._relay.forget_all()
 
