@@ -103,7 +103,7 @@ async def test_the_rate_is_the_whole_fleets_while_daemons_come_go_and_hang(tmp_p
 async def test_what_a_stopped_and_a_killed_daemon_held_is_asked_by_the_others(tmp_path: Path) -> None:
     """Within the lease; and who was stopped writes nothing of it when it goes on."""
     async with (
-        SimulatedPlatform({PARK: APP_SECRET}, script=lambda *_: Settles(AfterSeconds(9))) as platform,
+        SimulatedPlatform({PARK: APP_SECRET}, script=lambda *_: Settles(AfterSeconds(7))) as platform,
         WebhookReceiver(WEBHOOK_SECRET) as receiver,
         fleet(
             tmp_path, platform, receiver.url, lease=LEASE_S, rate_per_second=300, max_interval_seconds=1
@@ -112,7 +112,7 @@ async def test_what_a_stopped_and_a_killed_daemon_held_is_asked_by_the_others(tm
         stopped, killed, there = [await join() for _ in range(3)]
         for member, letter in ((stopped, "s"), (killed, "k"), (there, "t")):
             await member.take_on(named(letter, 20))
-        await platform.record.queried(180)
+        await platform.record.queried(120)
         stopped.daemon.signal(signal.SIGSTOP)
         await killed.daemon.kill()
         loop = asyncio.get_running_loop()
@@ -134,6 +134,9 @@ async def test_what_a_stopped_and_a_killed_daemon_held_is_asked_by_the_others(tm
         assert {json.loads(notice.body)["type"] for notice in notices} == {"payment.paid"}
         assert len(receiver.notices) == 60
         assert await stopped.order("s-0") == await there.order("s-0")
+        for member, losses in ((stopped, "1.0"), (there, "0.0")):
+            async with member.session.get("/metrics") as answer:
+                assert f"poller_leases_lost_total {losses}" in await answer.text()
 
 
 async def test_any_daemon_answers_for_any_order(tmp_path: Path) -> None:
@@ -182,8 +185,8 @@ async def test_an_outage_is_the_whole_fleets_with_one_canary(tmp_path: Path) -> 
 
 
 async def test_one_lots_flood_leaves_anothers_orders_their_time(tmp_path: Path) -> None:
-    """Each of the quiet lot is asked about every 0.3 s, while the flood's 2,000 take 20 s for one query each."""
-    rate = 100
+    """Each of the quiet lot is asked about every 0.3 s, while the flood's 2,000 take 10 s for one query each."""
+    rate = 200
     async with (
         SimulatedPlatform(
             {PARK: APP_SECRET, OTHER: APP_SECRET}, script=lambda *_: Settles(AfterSeconds(60))
@@ -196,7 +199,7 @@ async def test_one_lots_flood_leaves_anothers_orders_their_time(tmp_path: Path) 
             await member.take_on(named(letter, 1000))
         await platform.record.queried(200)
         await first.take_on(named("later", 5), OTHER)
-        await platform.record.queried(700)
+        await platform.record.queried(900)
         since = list(platform.record.queries())[300].arrived
         queries = [query for query in platform.record.queries() if query.arrived >= since]
         quiet = Counter(query.key for query in queries if query.key is not None and query.key[0] == OTHER)
