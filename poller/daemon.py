@@ -43,8 +43,8 @@ async def serve(
     """Run the daemon until `stop` is set, then drain it.
 
     `reload` reads the configuration again whenever `hangup` is set (raising ConfigError where it is wrong);
-    `ready` is told once orders can be taken on. Raises StoreHeldError, StoreTooNewError, StoreCorruptError,
-    StoreUnavailableError and OSError (a port that is taken) at the start, and later, in groups,
+    `ready` is told once orders can be taken on. Raises StoreHeldError, StoreTooNewError, StoreMovedError,
+    StoreCorruptError, StoreUnavailableError and OSError (a port that is taken) at the start, and later, in groups,
     StoreCorruptError and StalledError. What else is raised later is a defect.
     """
     systemd, sentinel = Notifier(), Sentinel(_blocked)
@@ -170,7 +170,9 @@ def _settings(config: Config) -> Settings:
 async def _open_unless(stop: asyncio.Event, config: Config) -> KeptStore | None:
     """Open the store, waiting for another daemon to let go of it; None where we are told to stop first."""
     url, name = config.store.url, f"{socket.gethostname()} {config.intake.listen}"
-    opening = asyncio.create_task(open_store(url, password=config.store.password, name=name))
+    opening = asyncio.create_task(
+        open_store(url, password=config.store.password, name=name, lease=config.store.lease)
+    )
     stopping = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait({opening, stopping}, timeout=WAITING_S, return_when=asyncio.FIRST_COMPLETED)
@@ -248,6 +250,7 @@ def _needs_restart(old: Config, new: Config) -> list[str]:
         "[platform] url": (old.platform.url, new.platform.url),
         "[intake] listen": (old.intake.listen, new.intake.listen),
         "[store] url": (old.store.url, new.store.url),
+        "[store] lease_seconds": (old.store.lease, new.store.lease),
         "[log] format": (old.log.format, new.log.format),
     }
     return [key for key, (before, after) in pairs.items() if before != after]

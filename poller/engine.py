@@ -92,6 +92,7 @@ class Engine:
             metrics=metrics,
             cadence=settings.cadence,
             max_concurrency=settings.max_concurrency,
+            lots=settings.park_uuids,
         )
         self._relay = Relay(
             store=store,
@@ -134,17 +135,18 @@ class Engine:
             cadence=settings.cadence,
             park_uuids=settings.park_uuids,
         )
-        self._errands = None if fleet is None else self._join(fleet, trouble)
+        self._errands = None if fleet is None else self._join(fleet, trouble, metrics)
         self.gauges = Gauges(
             metrics, store=store, poller=self.poller, clock=clock, timeline=self.timeline, trouble=trouble
         )
 
-    def _join(self, fleet: Fleet, trouble: StoreTrouble) -> Errands:
+    def _join(self, fleet: Fleet, trouble: StoreTrouble, metrics: Metrics) -> Errands:
         """Have the loops go by what the fleet says."""
         errands = Errands(fleet, self.poller, self._liveness, trouble)
 
         def lost() -> None:
             log.warning("lease.lost", orders=self.poller.held())
+            metrics.lease_lost()
             self.poller.forget_all()
             self._relay.forget_all()
 
@@ -165,7 +167,7 @@ class Engine:
         self._deadlines.configure(settings.cadence)
         self._housekeeping.configure(settings.history)
         self.desk.configure(settings.cadence, settings.park_uuids)
-        self.poller.configure(settings.cadence, settings.max_concurrency)
+        self.poller.configure(settings.cadence, settings.max_concurrency, settings.park_uuids)
 
     async def run(
         self,

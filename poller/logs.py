@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import cast
+from functools import lru_cache
 
 import msgspec
 import structlog
@@ -27,6 +27,7 @@ DEEPEST = 40  # levels of nesting; what metadata holds below is left out of the 
 LAST_FRAMES = 12  # of a traceback
 LAST_RESORT = ("event", "level", "timestamp", "park_uuid", "pay_partner", "event_id", "state")
 
+_AS_THEY_ARE = frozenset({bool, int, float, type(None)})
 _SECRET_NAMES = frozenset({"secret", "token", "sign", "authorization", "app_secret"})
 _URL = re.compile(r"\b(https?)://[^\s'\"<>)]+")
 _SECRET_IN_TEXT = re.compile(r"(?i)\b(sign|token|secret|app_secret)=[^&\s'\"]+")
@@ -157,16 +158,33 @@ def _flatten_exception(logger: WrappedLogger, method: str, record: EventDict) ->
 
 def _make_plain(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
     for name, value in record.items():
-        if type(value) is not str or not value.isprintable() or name.lower() in _SECRET_NAMES:
-            record[name] = cast(EventDict, _plain({name: value}, masking=True))[name]
+        kind = type(value)
+        is_plain = value.isprintable() if kind is str else kind in _AS_THEY_ARE
+        if not is_plain or _is_secret(name):
+            record[name] = _item(name, value, masking=True, depth=0)
     return record
 
 
+def _item(name: str, value: object, *, masking: bool, depth: int) -> object:
+    """The value under its name. `metadata` is the lot's own and handed back unmasked."""
+    if value is None:
+        return None
+    if masking and _is_secret(name):
+        return "***"
+    return _plain(value, masking=masking and name != "metadata", depth=depth)
+
+
+@lru_cache(maxsize=512)
+def _is_secret(name: str) -> bool:
+    return name.lower() in _SECRET_NAMES
+
+
 def _plain(value: object, *, masking: bool, depth: int = 0) -> object:
-    """The value as JSON can hold it. `metadata` is the lot's own and handed back unmasked."""
+    """The value as JSON can hold it."""
+    kind = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
     match value:
-        case None | bool():
-            return value
         case Enum():
             return _plain(value.value, masking=masking, depth=depth)
         case str():
@@ -179,10 +197,7 @@ def _plain(value: object, *, masking: bool, depth: int = 0) -> object:
             return "…"
         case Mapping():
             return {
-                str(name): "***"
-                if masking and str(name).lower() in _SECRET_NAMES and item is not None
-                else _plain(item, masking=masking and name != "metadata", depth=depth + 1)
-                for name, item in value.items()
+                str(name): _item(str(name), item, masking=masking, depth=depth + 1) for name, item in value.items()
             }
         case list() | tuple() | set() | frozenset():
             return [_plain(item, masking=masking, depth=depth + 1) for item in value]

@@ -181,6 +181,9 @@ class Metrics:
             "poller_event_loop_lag_seconds", "How much later than asked for the event loop took a turn.", _LAG_S
         )
         self._clock_steps = self._counter("poller_clock_steps_total", "Times that the wall clock was set.")
+        self._leases_lost = self._counter(
+            "poller_leases_lost_total", "Times that the others of a fleet took over what this daemon held."
+        )
 
     def wrote(self, seconds: float, durable: bool) -> None:
         """A transaction of the store was committed. May be called in any thread."""
@@ -193,6 +196,10 @@ class Metrics:
     def clock_stepped(self) -> None:
         """The wall clock was set."""
         self._clock_steps.inc()
+
+    def lease_lost(self) -> None:
+        """The others have what this daemon held."""
+        self._leases_lost.inc()
 
     def _counter(self, name: str, says: str) -> Counter:
         return Counter(name, says, registry=self.registry)

@@ -54,6 +54,10 @@ class CleanConnector(aiohttp.TCPConnector):
         super().__init__(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=ssl_context or True)
         self._connected = connected
 
+    async def idle(self, key: ConnectionKey) -> Connection | None:
+        """A kept connection, if there is one."""
+        return await self._get(key, [])
+
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
         while (connection := await super()._get(key, traces)) is not None:
             if connection.protocol is not None and not connection.protocol.should_close:

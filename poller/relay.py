@@ -32,6 +32,7 @@ from poller.trouble import StoreTrouble
 
 PLACES = 16  # deliveries under way at once
 PAGE = 500  # notices logged at a time
+GATHER_S = 0.02  # so long notices gather for the log: under load, reading each alone costs more than its line
 FORWARD = 200  # waiting notices brought forward at a time, once the receiver is back
 OUTAGE_FAILURES = 3  # so many failures in a row over so long are an outage of the receiver;
 OUTAGE_S = 30.0  # below that the pauses are short, or one notice alone is not wanted
@@ -119,6 +120,8 @@ class Relay:
             if stopping:
                 return
             await self._log_bell.wait(pause)
+            if not self._stopping:
+                await asyncio.sleep(GATHER_S)
 
     async def _log_some(self) -> int:
         """How many that were; fewer than a page were all."""
@@ -144,11 +147,16 @@ class Relay:
         receiver = self._receiver
         if receiver is None:
             return None
-        while self._under_way < PLACES:
+        while self._under_way < PLACES and not self._has_all():
             if not await self._start_some(group, receiver) and not await self._bring_forward():
                 following = await self._store.next_delivery()
                 return None if following is None else self._timeline.until(following)
         return None
+
+    def _has_all(self) -> bool:
+        """Whether every notice that is to be sent is under way, as far as that is known without a look."""
+        undelivered = self._store.undelivered()
+        return undelivered is not None and undelivered <= self._under_way
 
     async def _start_some(self, group: asyncio.TaskGroup, receiver: Receiver) -> bool:
         """One half the freshest, whose drivers are the ones at the barrier, one half the longest due.

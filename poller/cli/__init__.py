@@ -26,6 +26,7 @@ COMMANDS = {
     "deliveries": ("poller.cli.deliveries:deliveries", "Notices to the webhook, newest first."),
     "redeliver": ("poller.cli.deliveries:redeliver", "Send notices to the webhook again."),
     "backup": ("poller.cli.backup:backup", "A consistent copy of the store, in a new file."),
+    "migrate-store": ("poller.cli.migrate_store:migrate_store", "Move a lot's store into a fleet's PostgreSQL."),
     "completion": ("poller.cli.completion:completion", "The script by which a shell completes these commands."),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import assert_never
 
 from poller.cli.probes import Finding
@@ -42,7 +41,7 @@ def _meaning(result: Result) -> str:
         case _:
             meaning = f"not known: {error_of(result)}"
     reply = result.reply
-    fields = {name: value for name, value in asdict(reply).items() if value is not None} if reply else {}
+    fields = {name: value for name, value in reply._asdict().items() if value is not None} if reply else {}
     return f"{meaning} ({', '.join(f'{name} {value}' for name, value in fields.items())})" if fields else meaning
 
 

@@ -11,7 +11,7 @@ from poller.cli.failing import Failed, NeedsAPerson
 from poller.cli.options import config_option, json_option
 from poller.cli.printing import print_json
 from poller.config import ConfigError, load_store
-from poller.ports import StoreCorruptError, StoreTooNewError, StoreUnavailableError
+from poller.ports import StoreCorruptError, StoreMovedError, StoreTooNewError, StoreUnavailableError
 from poller.stores import backup as copy_store
 
 
@@ -28,7 +28,7 @@ def backup(file: Path, as_json: bool, path: Path) -> None:
         orders = copy_store(load_store(path, os.environ).url, file)
     except ConfigError as error:
         raise NeedsAPerson(*error.faults) from None
-    except StoreTooNewError as error:
+    except (StoreTooNewError, StoreMovedError) as error:
         raise NeedsAPerson(str(error)) from None
     except (FileExistsError, StoreCorruptError, StoreUnavailableError) as error:
         raise Failed(str(error)) from None

@@ -104,7 +104,7 @@ async def _look_around(config: Config, key: OrderKey | None) -> list[Finding]:
         DaemonClient(load_for_client(config.path, os.environ), config.path) as client,
         asyncio.TaskGroup() as group,
     ):
-        store = group.create_task(asyncio.to_thread(look_at_store, config.store.url))
+        store = group.create_task(look_at_store(config.store.url, config.store.password))
         reached = group.create_task(reach("platform", platform.url, platform.timeout))
         hooked = group.create_task(reach("webhook", webhook.url, webhook.timeout)) if webhook else None
         daemon = group.create_task(look_at_daemon(client))

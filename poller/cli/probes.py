@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from poller.cli.failing import FAILED, NEEDS_A_PERSON
-from poller.ports import StoreCorruptError, StoreTooNewError
+from poller.ports import StoreCorruptError, StoreMovedError, StoreTooNewError, StoreUnavailableError
 from poller.stores import is_postgres, sqlite_path, unverified
 from poller.stores.sqlite.faults import fault_of
 from poller.stores.sqlite.opening import look
@@ -31,18 +31,43 @@ class Finding:
     code: int = FAILED
 
 
-def look_at_store(url: str) -> Finding:
+async def look_at_store(url: str, password: str | None) -> Finding:
     """Whether the daemon could open its store. Nothing is written, and a running daemon is not disturbed."""
-    if is_postgres(url):
-        mend = ""
-        if servers := unverified(url):
-            mend = f"take its sslmode out, or anybody can pass himself off as {', '.join(servers)}"
-        return Finding(True, "store", f"{url} is not looked at from here", mend)
-    path = sqlite_path(url)
     try:
-        return _look_at(path)
+        if is_postgres(url):
+            return await _look_at_postgres(url, password)
+        return await asyncio.to_thread(_look_at_file, sqlite_path(url))
     except StoreTooNewError as error:
         return advised("store", str(error), "; ", NEEDS_A_PERSON)
+    except StoreMovedError as error:
+        return advised("store", str(error), code=NEEDS_A_PERSON)
+
+
+async def _look_at_postgres(url: str, password: str | None) -> Finding:
+    from poller.stores.postgres import schema, standing  # noqa: PLC0415 - it needs a driver that is an extra
+
+    try:
+        place, version = await standing.look(url, password)
+    except StoreUnavailableError as error:
+        return advised("store", str(error))
+    except ValueError as error:
+        mend = "correct [store] url"
+        return Finding(False, "store", f"{url} is not understood: {error}", mend, NEEDS_A_PERSON)
+    reached, mend = f"PostgreSQL at {place} is reached, and this user may do what is needed", ""
+    if servers := unverified(url):
+        mend = f"take sslmode out of [store] url, or anybody can pass himself off as {', '.join(servers)}"
+    if not version:
+        tables = "its tables will be made at the first start"
+    elif version < schema.VERSION:
+        tables = f"its tables are of version {version} and will be of {schema.VERSION} at the next start"
+    else:
+        tables = f"its tables are of version {version}, as this program wants them"
+    return Finding(True, "store", f"{reached}; {tables}", mend)
+
+
+def _look_at_file(path: Path) -> Finding:
+    try:
+        return _look_at(path)
     except StoreCorruptError as error:
         return advised("store", str(error))
     except PermissionError:

@@ -25,7 +25,13 @@ from poller.cli.options import config_option
 from poller.config import Config, ConfigError, load
 from poller.daemon import serve
 from poller.liveness import StalledError
-from poller.ports import StoreCorruptError, StoreHeldError, StoreTooNewError, StoreUnavailableError
+from poller.ports import (
+    StoreCorruptError,
+    StoreHeldError,
+    StoreMovedError,
+    StoreTooNewError,
+    StoreUnavailableError,
+)
 
 # How many objects are made before each generation is looked through for garbage in cycles, of which there is next
 # none: to look through ten thousand orders at every thousand queries costs as much as asking does.
@@ -127,7 +133,7 @@ def _name(error: BaseException) -> str:
 def _expected(error: BaseException, config: Config, started: bool) -> Failed | None:
     """The end for a fault of the world that has a clear line; None for a defect."""
     match error:
-        case StoreTooNewError():
+        case StoreTooNewError() | StoreMovedError():
             return NeedsAPerson(str(error))
         case StoreHeldError() | StoreCorruptError() | StoreUnavailableError() | StalledError():
             return Failed(str(error))

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from yarl import URL as YARL
 
 from poller.config.listen import Listen, is_loopback_host, parse_listen
+from poller.ports.fleet import LONGEST_LEASE_S, SHORTEST_LEASE_S
 
 LONGEST_SECONDS = 3_155_760_000  # 100 years: beyond it dates overflow
 
@@ -126,6 +127,10 @@ SECONDS = number("a number of seconds above 0", lambda value: 0 < value <= LONGE
 SECONDS_OR_0 = number("a number of seconds, 0 or above", lambda value: 0 <= value <= LONGEST_SECONDS)
 ONE_OR_MORE = number("a number, 1 or above", lambda value: value >= 1)
 FRACTION = number("a number between 0 and 1", lambda value: 0 <= value <= 1)
+LEASE = number(
+    f"a number of seconds from {SHORTEST_LEASE_S:g} to {LONGEST_LEASE_S:g}",
+    lambda value: SHORTEST_LEASE_S <= value <= LONGEST_LEASE_S,
+)
 DAYS = number("a number of days, 0 or above", lambda value: 0 <= value <= LONGEST_SECONDS / 86_400)
 IDENTIFIER = text("a string of 1 to 128 printable characters", _identifier)
 URL = text("an http:// or https:// URL", _url)

@@ -21,6 +21,7 @@ from poller.config.settings import (
     WebhookSettings,
 )
 from poller.core.cadence import Cadence
+from poller.ports.fleet import LEASE_S
 from poller.pyun import Lot
 from poller.stores import is_postgres
 
@@ -184,10 +185,12 @@ def _store(section: Section, path: Path, environ: Mapping[str, str], password: k
             f"{SQLITE}{state_folder}/poller.db",
         ),
         history_days=section.optional("history_days", kinds.DAYS, 90.0),
+        lease=section.optional("lease_seconds", kinds.LEASE, LEASE_S),
         password=section.optional("password_file", password, "") or None,
     )
-    if settings.password and not is_postgres(settings.url):
-        section.fault("password_file", "expected with a postgresql:// url alone")
+    for key in ("password_file", "lease_seconds"):
+        if key in section and section.sound("url", key) and not is_postgres(settings.url):
+            section.fault(key, "expected with a postgresql:// url alone")
     section.close()
     return settings
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from poller.config.listen import Listen
 from poller.core.cadence import Cadence
+from poller.ports.fleet import LEASE_S
 from poller.pyun import Lot
 
 
@@ -38,10 +39,11 @@ class WebhookSettings:
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """`url` is `sqlite:///` and an absolute path, or `postgresql://` without a password."""
+    """`url` is `sqlite:///` and an absolute path, or `postgresql://` without a password; `lease` in seconds."""
 
     url: str
     history_days: float
+    lease: float = LEASE_S
     password: str | None = field(default=None, repr=False)
 
 

@@ -79,6 +79,10 @@ class Agenda(Generic[T]):
         earliest = self._earliest()
         return self.remove(earliest[-1]) if earliest else None
 
+    def found_due(self) -> bool:
+        """Whether anything that was found due is still there."""
+        return bool(self._due)
+
     def overdue(self, now: float) -> int:
         """How many items are due at `now`."""
         self._collect(now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -61,8 +61,7 @@ class Prompt(enum.StrEnum):
     CALLBACK = "callback"  # the platform's own callback came first, as the lot forwarded it
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One query's answer as it is kept: the reply's fields, or `error` where there was no usable one."""
 
     at: datetime
@@ -86,8 +85,7 @@ class Answer:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """One debit order.
 
     `*_at` are aware wall-clock datetimes, for people. Rules use two other times, both in seconds and both
@@ -132,8 +130,7 @@ def end(order: Order, state: State, at: datetime, payment: Payment | None = None
         raise NotAllowedError(f"the order is already {order.state}")
     if state is State.PENDING:
         raise NotAllowedError("pending is not a final state")
-    ended = replace(
-        order,
+    ended = order._replace(
         state=state,
         due=None,
         errors=0,
@@ -148,14 +145,14 @@ def request_cancel(order: Order) -> Change:
     """Note that a pending order is to be cancelled as soon as its query in the air has ended."""
     if order.state is not State.PENDING:
         raise NotAllowedError(f"the order is already {order.state}")
-    return Change(replace(order, cancelling=True), None)
+    return Change(order._replace(cancelling=True), None)
 
 
 def mark_undecided(order: Order, at: datetime) -> Change | None:
     """Tell the gate, once, that nothing is known yet. None where it was told or the order has ended."""
     if order.state is not State.PENDING or order.undecided_at is not None:
         return None
-    return Change(replace(order, undecided_at=at), NoticeType.UNDECIDED)
+    return Change(order._replace(undecided_at=at), NoticeType.UNDECIDED)
 
 
 def contradict(order: Order, paid: bool, at: datetime) -> Change | None:
@@ -165,7 +162,7 @@ def contradict(order: Order, paid: bool, at: datetime) -> Change | None:
     """
     if order.state is State.PENDING or (order.state is State.PAID) is paid or order.conflict_at is not None:
         return None
-    return Change(replace(order, conflict_at=at), NoticeType.CONFLICT)
+    return Change(order._replace(conflict_at=at), NoticeType.CONFLICT)
 
 
 def reopen(order: Order, run: float, due: float) -> Change:
@@ -174,8 +171,7 @@ def reopen(order: Order, run: float, due: float) -> Change:
         raise NotAllowedError("the order is pending: it is being asked about already")
     if order.state not in REOPENABLE:
         raise NotAllowedError(f"the order is {order.state}, which is the platform's own word and final")
-    reopened = replace(
-        order,
+    reopened = order._replace(
         state=State.PENDING,
         opened_run=run,
         due=due,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What a well-formed body said, for people and for the platform's support. Nothing here decides.
 
     `code` is always there; a field that the platform left out is None. Texts are capped by the adapter.
@@ -20,8 +20,7 @@ class Reply:
     status: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Payment:
+class Payment(NamedTuple):
     """How a settled order was paid: the platform's serial and channel. None where it did not say."""
 
     serial: str | None = None

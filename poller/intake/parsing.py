@@ -27,6 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode category Cc
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SECONDS = re.compile(r"[0-9]{1,400}(?:\.[0-9]{0,400})?(?:[eE][+-]?[0-9]{1,9})?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
+_CURSOR = re.compile(r"-?[0-9]{1,18}", re.ASCII)  # below 0 are those that were moved in from another store
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -207,7 +208,7 @@ def parse_cursor(query: Mapping[str, str]) -> int | None:
     text = query.get("after")
     if not text:
         return None
-    if not _WHOLE.fullmatch(text):
+    if not _CURSOR.fullmatch(text):
         raise _wrong_query("after", 'must be the "next" of the page before')
     return int(text)
 

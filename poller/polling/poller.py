@@ -6,7 +6,7 @@ Only what is due soon is in memory; the store has the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from poller.bell import Bell
 from poller.core.cadence import Cadence
@@ -59,6 +59,7 @@ class Poller:
         metrics: Metrics,
         cadence: Cadence,
         max_concurrency: int,
+        lots: Sequence[str],
     ) -> None:
         self._store = store
         self._throttle = throttle
@@ -91,6 +92,7 @@ class Poller:
             turns=self._turns,
             asker=self._asker,
             barred=self._barred,
+            lots=lots,
         )
         self._bell = Bell()
         self._stopping = asyncio.Event()
@@ -100,10 +102,10 @@ class Poller:
         """The platform's state as the answers show it."""
         return self._turns.outage
 
-    def configure(self, cadence: Cadence, max_concurrency: int) -> None:
+    def configure(self, cadence: Cadence, max_concurrency: int, lots: Sequence[str]) -> None:
         """Take new settings over."""
         self._asker.configure(cadence)
-        self._turns.places = max_concurrency
+        self._turns.places, self._refill.lots = max_concurrency, lots
         self._refill.soon()
         self._bell.ring()
 
@@ -121,7 +123,7 @@ class Poller:
         for pending in orders:
             if self._asker.pace is not None:
                 pending.unsettled_until = 0.0
-            if len(self._turns) < HELD_MAX:
+            if self._turns.has_room(pending.key.park_uuid, HELD_MAX):
                 self._turns.arrive(pending)  # in an outage it is the next canary
             else:
                 self._store.note(Progress(pending.id, None, pending.due, pending.errors, keep=False))
@@ -148,7 +150,7 @@ class Poller:
         if flight is not None:
             flight.successor = pending
             return
-        before = self._turns.forget(pending.id)
+        before = self._turns.forget(pending)
         pending.unsettled_until = before.unsettled_until if before else None
         self._turns.arrive(pending, urgent=True)
         self._bell.ring()
@@ -286,7 +288,7 @@ class Poller:
 
     async def _cancel_idle(self, pending: Pending) -> None:
         self._barred.add(pending.id)
-        self._turns.forget(pending.id)
+        self._turns.forget(pending)
         try:
             await self._ledger.change(pending.key, lambda order, at: end(order, State.CANCELLED, at))
         except StoreUnavailableError:

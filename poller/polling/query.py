@@ -129,7 +129,7 @@ class Asker:
     def _ask_again(self, pending: Pending, answer: Answer, decision: AskAgain) -> None:
         pending.due = self._timeline.schedule() + decision.pause
         pending.errors = decision.errors
-        keep = decision.pause < KEPT_S and len(self._turns) < HELD_MAX // 2
+        keep = decision.pause < KEPT_S and self._turns.has_room(pending.key.park_uuid, HELD_MAX // 2)
         self._store.note(Progress(pending.id, answer, pending.due, pending.errors, keep))
         if keep:
             self._turns.put(pending)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from poller.polling.query import KEPT_S, STORE_RETRY_S, Asker
 from poller.polling.turns import HELD_MAX, Turns
@@ -30,8 +30,10 @@ class Refill:
         turns: Turns,
         asker: Asker,
         barred: Collection[int],
+        lots: Sequence[str],
     ) -> None:
         self.backlog = False
+        self.lots = lots  # that are configured
         self._store = store
         self._records = records
         self._platform = platform
@@ -77,8 +79,17 @@ class Refill:
             self._turns.leave_out(claimed[-1].due)
             # Those that are due now: what is due later and younger would take the room of what is due before.
             self._bring_in(await self._store.claim(self._timeline.schedule(), FRESHEST, freshest=True), losses)
+            await self._bring_in_shares(losses)
         if losses == self._turns.losses:
             self._claimed_until = by
+
+    async def _bring_in_shares(self, losses: int) -> None:
+        """A lot that has less than its share in memory may have more in the store, behind all of the others'."""
+        share = max(HELD_MAX // (2 * max(len(self.lots), 1)), 1)
+        here = {lot: self._turns.waiting(lot) for lot in self.lots} if len(self.lots) > 1 else {}
+        wanted = {lot: share - waiting for lot, waiting in here.items() if waiting < share}
+        if wanted:
+            self._bring_in(await self._store.claim_of_lots(self._timeline.schedule(), wanted), losses)
 
     def _bring_in(self, claimed: Iterable[Pending], losses: int) -> None:
         if losses != self._turns.losses:

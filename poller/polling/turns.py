@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from poller.core.agenda import Agenda
 from poller.core.orders import Prompt, State
 from poller.core.outage import YOUNG_AGE_S, Outage
+from poller.core.rounds import Rounds
 from poller.ports import Clock, Pending
 from poller.timeline import Timeline
 
@@ -57,8 +57,8 @@ class Turns:
         self.places = places
         self._clock = clock
         self._timeline = timeline
-        self._agenda: Agenda[Pending] = Agenda()
-        self._arrivals: dict[int, bool] = {}  # came in during an outage, latest last; whether it is urgent
+        self._agenda: Rounds[Pending] = Rounds()
+        self._arrivals: dict[int, tuple[str, bool]] = {}  # came in during an outage, latest last; lot, urgent
         self._slow: list[Pending] = []  # their last query timed out and no place for such is free
         self._slow_flights = 0
         self._flights: dict[int, Flight] = {}
@@ -76,7 +76,7 @@ class Turns:
 
     def put(self, pending: Pending) -> None:
         """Enter an order, or enter it anew with another due time."""
-        self._agenda.put(pending.id, pending.due, pending.opened_run, pending)
+        self._agenda.put(pending.id, pending.key.park_uuid, pending.due, pending.opened_run, pending)
 
     def arrive(self, pending: Pending, *, urgent: bool = False) -> None:
         """Enter an order that has just been taken on, or that somebody wants to know of now (`urgent`).
@@ -86,23 +86,38 @@ class Turns:
         self.put(pending)
         if self.outage.is_open:
             self._arrivals.pop(pending.id, None)
-            self._arrivals[pending.id] = urgent
+            self._arrivals[pending.id] = pending.key.park_uuid, urgent
 
     def leave_out(self, due: float) -> None:
         """An order that is due soon is in the store alone, for want of room."""
         self.left_out = min(self.left_out, due)
 
-    def forget(self, number: int) -> Pending | None:
+    def waiting(self, lot: str) -> int:
+        """How many of a lot's orders wait for their time or their turn."""
+        return self._agenda.of(lot)
+
+    def has_room(self, lot: str, room: int) -> bool:
+        """Whether one more of a lot's orders may be in memory that is for `room` of them.
+
+        However many others have, every lot has the share of half the room that each of them would have.
+        """
+        if len(self) < room:
+            return True
+        of_it = self._agenda.of(lot)
+        lots = self._agenda.busy() + (of_it == 0)
+        return lots > 1 and of_it < room // (2 * lots)
+
+    def forget(self, order: Pending) -> Pending | None:
         """Take an order out, and give it if it was waiting for its turn. One in the air stays in the air."""
-        slow = next((pending for pending in self._slow if pending.id == number), None)
+        slow = next((pending for pending in self._slow if pending.id == order.id), None)
         if slow is not None:
             self._slow.remove(slow)
-        return self._agenda.remove(number) or slow
+        return self._agenda.remove(order.id, order.key.park_uuid) or slow
 
     def forget_all(self) -> None:
         """The lease was lost: none of it is held. What is in the air stays there, and counts for nothing."""
         self.losses += 1
-        self._agenda = Agenda()
+        self._agenda = Rounds()
         self._arrivals.clear()
         self._slow.clear()
         for flight in self._flights.values():
@@ -147,14 +162,15 @@ class Turns:
             if not pending.timed_out or self._slow_flights < max(self.places // 2, 1):
                 return pending
             self._slow.append(pending)
+            self._agenda.give_back(pending.key.park_uuid)
         return None
 
     def _canary(self) -> Pending | None:
         if self._flights or self._canary_at() > self._clock.monotonic():
             return None
         while self._arrivals:
-            number, _ = self._arrivals.popitem()
-            pending = self._agenda.remove(number)
+            number, (lot, _) = self._arrivals.popitem()
+            pending = self._agenda.remove(number, lot)
             if pending is not None:
                 return pending
         # By turns the freshest, and whoever was asked longest ago: many that hang cannot hide one that does not.
@@ -164,5 +180,5 @@ class Turns:
     def _canary_at(self) -> float:
         youngest = self._agenda.freshest()
         young = youngest is not None and self._timeline.run() - youngest < YOUNG_AGE_S
-        urgent = any(self._arrivals.values())
+        urgent = any(urgent for _, urgent in self._arrivals.values())
         return self.outage.canary_at(young_waits=young, urgent=urgent)

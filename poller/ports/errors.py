@@ -22,6 +22,10 @@ class StoreTooNewError(Exception):
     """The store was written by a newer version; it was not touched."""
 
 
+class StoreMovedError(Exception):
+    """The store's orders are kept elsewhere now, or are on their way there. The message says where."""
+
+
 class StoreHeldError(Exception):
     """Another process holds the store. The message names its pid."""
 

@@ -9,6 +9,8 @@ from poller.core.orders import OrderKey, Prompt
 from poller.core.outage import Told
 from poller.ports.world import Throttle
 
+LEASE_S = 15.0  # by default: from a daemon's last sign of life to the others' queries, at most
+SHORTEST_LEASE_S, LONGEST_LEASE_S = 6.0, 600.0
 CANARY_S = 15.0  # above what a query and its connection take by default
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -53,6 +53,12 @@ class Store(Protocol):
         few thousand only.
         """
 
+    async def claim_of_lots(self, by: float, wanted: Mapping[str, int]) -> list[Pending]:
+        """As `claim`, of each lot that is named at most so many, its youngest first.
+
+        It may look at some thousands of a lot's youngest only, and at fewer where many lots are named.
+        """
+
     async def hold(self, key: OrderKey) -> Pending:
         """Give one order in whatever state it is, to ask about it now, and hold it if it is pending.
 
@@ -94,6 +100,9 @@ class Store(Protocol):
         At most `limit`, the newest first, with ids below `before`. Returns the `before` to go on with, None
         at the end.
         """
+
+    def undelivered(self) -> int | None:
+        """How many notices are to be sent, held ones included; None where only a look would tell."""
 
     async def next_delivery(self) -> float | None:
         """When the next delivery that `claim_deliveries` would give is due, in schedule seconds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from poller.core.delivery import DeliveryState
 from poller.core.orders import Answer, NoticeType, Order, OrderKey, Prompt, State
@@ -41,8 +42,7 @@ class Pending:
     unsettled_until: float | None = None  # its age at the last answer in progress, None if unknown; not stored
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """One query that ended nothing. `due` is the schedule's time of the next one, None for a final order.
 
     `answer` is None where the order was only put off without being asked about. `keep` says whether the

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,8 +79,7 @@ class PyunPlatform:
             self._exchange = Exchange(self._url, self._ssl_context, self._connected)
         query, signature = _query(key, lot)
         try:
-            async with asyncio.timeout(self._timeout):
-                response = await self._exchange.get(query, BODY_CAP)
+            response = await self._exchange.get(query, BODY_CAP, self._timeout)
         except FAILURES as error:
             failure, text = failure_of(error)
             cause = _CAUSES.get(failure)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from poller.ports import Fleet, Stamp, Store, StoreUnavailableError
+from poller.ports.fleet import LEASE_S
 from poller.ports.records import Records
 from poller.stores.sqlite import SqliteStore
 from poller.stores.sqlite.backup import copy_to
@@ -47,18 +48,19 @@ class KeptStore(Store, Records, Protocol):
 
 
 async def open_store(
-    url: str, *, lock_wait: float = 10.0, password: str | None = None, name: str = ""
+    url: str, *, lock_wait: float = 10.0, password: str | None = None, name: str = "", lease: float = LEASE_S
 ) -> KeptStore:
     """Open the store at `url`: `sqlite:///relative/path`, `sqlite:////absolute/path` or `postgresql://…`.
 
-    Waits at most `lock_wait` seconds for another process to let go of a file. `password` and `name`, the
-    daemon's own at each of its starts, are for PostgreSQL. Raises ValueError for another URL, and
-    StoreHeldError, StoreTooNewError, StoreCorruptError and StoreUnavailableError.
+    Waits at most `lock_wait` seconds for another process to let go of a file. For PostgreSQL are `password`,
+    `name`, the daemon's own at each of its starts, and `lease`, the seconds from its last sign of life to the
+    others' queries. Raises ValueError for another URL, and StoreHeldError, StoreMovedError, StoreTooNewError,
+    StoreCorruptError and StoreUnavailableError.
     """
     if is_postgres(url):
         from poller.stores.postgres import PostgresStore  # noqa: PLC0415 - it needs a driver that is an extra
 
-        return await PostgresStore.open(url, password=password, name=name)
+        return await PostgresStore.open(url, password=password, name=name, lease=lease)
     return await SqliteStore.open(sqlite_path(url), lock_wait=lock_wait)
 
 
@@ -66,7 +68,8 @@ def backup(url: str, path: Path) -> int:
     """Write a consistent copy of the store at `url` to a new file; how many orders it holds.
 
     The daemon need not be asked: it may use the store meanwhile, or not run. Raises FileExistsError,
-    StoreTooNewError, StoreCorruptError and StoreUnavailableError; this for PostgreSQL, too, which has its own.
+    StoreMovedError, StoreTooNewError, StoreCorruptError and StoreUnavailableError; this for PostgreSQL, too,
+    which has its own.
     """
     if is_postgres(url):
         raise StoreUnavailableError(

@@ -18,6 +18,7 @@ from tests.acceptance.processes import PATIENCE_S, Site, free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
 ALERTS = DEPLOY / "alerts.yml"
+FLEET_ALERTS = DEPLOY / "fleet-alerts.yml"
 DASHBOARD = DEPLOY / "poller-dashboard.json"
 AGAIN_S = 0.2
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from poller.simulator import AfterQueries, AfterSeconds, Settles, SimulatedPlatf
 from tests.acceptance.processes import APP_SECRET, PARK, WEBHOOK_SECRET, Process, Site
 from tests.integration.postgres_server import schema_for, shared_server
 
+OTHER = "0a1b2c3d-0000-4000-8000-000000000002"
+LEASE_S = 6.0  # the shortest there is
+
 pytestmark = pytest.mark.timeout(90)
 
 
@@ -29,8 +33,9 @@ class Member:
     daemon: Process
     session: aiohttp.ClientSession
 
-    async def take_on(self, numbers: Sequence[str]) -> None:
-        async with self.session.post("/v1/orders", json=[{"pay_partner": number} for number in numbers]) as answer:
+    async def take_on(self, numbers: Sequence[str], lot: str = PARK) -> None:
+        orders = [{"pay_partner": number, "park_uuid": lot} for number in numbers]
+        async with self.session.post("/v1/orders", json=orders) as answer:
             assert {item["status"] for item in await answer.json()} == {201}
 
     async def order(self, number: str, **params: float) -> dict[str, Any]:
@@ -48,7 +53,7 @@ Join = Callable[[], Any]
 
 @asynccontextmanager
 async def fleet(
-    folder: Path, platform: SimulatedPlatform, webhook: str | None, **polling: float
+    folder: Path, platform: SimulatedPlatform, webhook: str | None, *, lease: float = 15.0, **polling: float
 ) -> AsyncIterator[Join]:
     """Gives what starts another daemon on the one database."""
     url = shared_server().url(schema_for(folder))
@@ -57,7 +62,9 @@ async def fleet(
 
         async def join() -> Member:
             site = Site.make(folder / f"daemon-{next(numbers)}", platform.url, webhook, **polling)
-            site.config.write_text(site.config.read_text() + f'[store]\nurl = "{url}"\n')
+            store = f'[store]\nurl = "{url}"\nlease_seconds = {lease}\n'
+            lots = f'[[parks]]\npark_uuid = "{OTHER}"\napp_secret_file = "park.secret"\n'
+            site.config.write_text(site.config.read_text() + store + lots)
             daemon = await leaving.enter_async_context(site.running())
             return Member(daemon, await leaving.enter_async_context(site.session()))
 
@@ -94,16 +101,18 @@ async def test_the_rate_is_the_whole_fleets_while_daemons_come_go_and_hang(tmp_p
 
 
 async def test_what_a_stopped_and_a_killed_daemon_held_is_asked_by_the_others(tmp_path: Path) -> None:
-    """Within a lease and a heartbeat; and who was stopped writes nothing of it when it goes on."""
+    """Within the lease; and who was stopped writes nothing of it when it goes on."""
     async with (
-        SimulatedPlatform({PARK: APP_SECRET}, script=lambda *_: Settles(AfterSeconds(22))) as platform,
+        SimulatedPlatform({PARK: APP_SECRET}, script=lambda *_: Settles(AfterSeconds(7))) as platform,
         WebhookReceiver(WEBHOOK_SECRET) as receiver,
-        fleet(tmp_path, platform, receiver.url, max_interval_seconds=1) as join,
+        fleet(
+            tmp_path, platform, receiver.url, lease=LEASE_S, rate_per_second=300, max_interval_seconds=1
+        ) as join,
     ):
         stopped, killed, there = [await join() for _ in range(3)]
         for member, letter in ((stopped, "s"), (killed, "k"), (there, "t")):
             await member.take_on(named(letter, 20))
-        await platform.record.queried(180)
+        await platform.record.queried(120)
         stopped.daemon.signal(signal.SIGSTOP)
         await killed.daemon.kill()
         loop = asyncio.get_running_loop()
@@ -114,7 +123,7 @@ async def test_what_a_stopped_and_a_killed_daemon_held_is_asked_by_the_others(tm
             return {*named("s", 20), *named("k", 20)} <= told
 
         await there.daemon.until(taken_over)
-        assert loop.time() - since < 15.0 + 2 * 3.75 + 1.0
+        assert loop.time() - since < LEASE_S
         stopped.daemon.signal(signal.SIGCONT)
         await stopped.daemon.logged("lease.lost")
         async with asyncio.timeout(30):
@@ -125,6 +134,9 @@ async def test_what_a_stopped_and_a_killed_daemon_held_is_asked_by_the_others(tm
         assert {json.loads(notice.body)["type"] for notice in notices} == {"payment.paid"}
         assert len(receiver.notices) == 60
         assert await stopped.order("s-0") == await there.order("s-0")
+        for member, losses in ((stopped, "1.0"), (there, "0.0")):
+            async with member.session.get("/metrics") as answer:
+                assert f"poller_leases_lost_total {losses}" in await answer.text()
 
 
 async def test_any_daemon_answers_for_any_order(tmp_path: Path) -> None:
@@ -170,3 +182,28 @@ async def test_an_outage_is_the_whole_fleets_with_one_canary(tmp_path: Path) -> 
             await member.daemon.logged("platform.up")
             for number in named(letter, 20):
                 assert (await second.order(number, wait=10))["state"] == "paid"
+
+
+async def test_one_lots_flood_leaves_anothers_orders_their_time(tmp_path: Path) -> None:
+    """Each of the quiet lot is asked about every 0.3 s, while the flood's 2,000 take 10 s for one query each."""
+    rate = 200
+    async with (
+        SimulatedPlatform(
+            {PARK: APP_SECRET, OTHER: APP_SECRET}, script=lambda *_: Settles(AfterSeconds(60))
+        ) as platform,
+        fleet(tmp_path, platform, None, rate_per_second=rate, max_interval_seconds=0.3) as join,
+    ):
+        first, second = await join(), await join()
+        await second.take_on(named("quiet", 5), OTHER)
+        for member, letter in ((first, "a"), (second, "b")):
+            await member.take_on(named(letter, 1000))
+        await platform.record.queried(200)
+        await first.take_on(named("later", 5), OTHER)
+        await platform.record.queried(900)
+        since = list(platform.record.queries())[300].arrived
+        queries = [query for query in platform.record.queries() if query.arrived >= since]
+        quiet = Counter(query.key for query in queries if query.key is not None and query.key[0] == OTHER)
+        lasted = queries[-1].arrived - since
+        assert len(quiet) == 10
+        assert min(quiet.values()) > 0.5 * lasted / 0.3
+        assert platform.record.max_queries_in_window() <= rate

@@ -14,12 +14,20 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from poller.simulator import AfterQueries, Outcome, Settles, SimulatedPlatform, WebhookReceiver
 from tests.acceptance.processes import APP_SECRET, PARK, WEBHOOK_SECRET, Site
-from tests.acceptance.prometheus import ALERTS, DASHBOARD, dashboard_queries, needs_prometheus, scraping
+from tests.acceptance.prometheus import (
+    ALERTS,
+    DASHBOARD,
+    FLEET_ALERTS,
+    dashboard_queries,
+    needs_prometheus,
+    scraping,
+)
 
 pytestmark = pytest.mark.timeout(120)
 
 README = Path(__file__).parents[2] / "README.md"
-RULE_TESTS = Path(__file__).parents[1] / "unit" / "alerts.test.yml"
+UNIT = Path(__file__).parents[1] / "unit"
+RULE_TESTS = (UNIT / "alerts.test.yml", UNIT / "fleet_alerts.test.yml")
 TOKEN = "a-token-of-tests"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 NAMED = re.compile(r"\b(?:poller|process|python)_[a-z_]+")
@@ -85,6 +93,7 @@ async def test_the_metrics_are_behind_the_token_and_hold_all_that_is_told_of_the
             wanted = set(NAMED.findall(file.read_text()))
             assert len(wanted) > 10
             assert wanted <= names
+        assert set(NAMED.findall(FLEET_ALERTS.read_text())) <= names
         assert PARK not in text
         own = {
             name.removesuffix("_bucket") for name in names if re.fullmatch(r"poller_\w+(?<!_sum)(?<!_count)", name)
@@ -97,8 +106,8 @@ async def test_the_metrics_are_behind_the_token_and_hold_all_that_is_told_of_the
 
 @needs_prometheus
 async def test_promtool_finds_nothing_wrong_with_rules_and_names(tmp_path: Path) -> None:
-    await tool("check", "rules", str(ALERTS))
-    await tool("test", "rules", str(RULE_TESTS))
+    await tool("check", "rules", str(ALERTS), str(FLEET_ALERTS))
+    await tool("test", "rules", *map(str, RULE_TESTS))
     async with polled(tmp_path) as site, site.session() as session:
         _, text = await scrape(session)
     await tool("check", "metrics", given=text)

@@ -10,7 +10,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -86,7 +85,7 @@ class Scene:
         def note(order: Order) -> Change:
             seqno = f"{self._dice.getrandbits(64):016x}"
             answer = Answer(self._at(ago), "1001", seqno=seqno, status=status)
-            return Change(replace(order, last_answer=answer, polls=order.polls + 1), None)
+            return Change(order._replace(last_answer=answer, polls=order.polls + 1), None)
 
         await self._store.change(key, note, self._making(ago))
 

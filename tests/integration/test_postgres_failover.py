@@ -190,7 +190,7 @@ async def test_who_waits_for_a_primary_that_is_cut_off_goes_on_with_the_new_one(
 ) -> None:
     """Whoever finds the new primary first tells the others."""
     monkeypatch.setattr(lines, "CONNECT_S", 1.0)
-    async with opened(url, lease=2.0) as store:
+    async with opened(url, lease=3.0, heartbeat=0.2) as store:
         await take_on(store, "a")
         servers.pause_primary()
         submitting = asyncio.create_task(store.submit([NewOrder(key("b"))], AT, 0.0, 1.0))
@@ -254,7 +254,7 @@ async def test_it_tells_when_no_standby_is_waited_for_any_more_and_when_one_is_a
     servers: PostgresCluster, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "LOOK_EVERY_S", 0.0)
-    async with opened(url, lease=0.4) as store:
+    async with opened(url, lease=3.0, heartbeat=0.1) as store:
         told: list[bool] = []
         store.fleet().on_replicated(told.append)
         await until(lambda: asyncio.sleep(0, told == [True]))

@@ -11,6 +11,7 @@ from tests.integration.postgres_server import beside, schema_for, shared_server
 WALKS = {
     "who is due": (schedule.LONGEST_OVERDUE, "schedule_due"),
     "who is youngest": (schedule.FRESHEST, "schedule_fresh"),
+    "who is youngest of each lot": (schedule.OF_LOTS, "orders_pending"),
     "who is to be told": (schedule.UNDECIDED, "schedule_untold"),
     "who is told next": (schedule.OLDEST_UNTOLD, "schedule_untold"),
     "what was noted": (notes.WRITE, "schedule_pkey"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from poller.cli.probes import look_at_store
 from poller.ports import StoreUnavailableError
 from poller.stores.postgres import PostgresStore
 from poller.stores.postgres.address import Server
@@ -75,6 +76,8 @@ async def test_another_machines_certificate_is_not_believed(url: str, authority:
 async def test_a_weaker_mode_is_respected_and_told(url: str) -> None:
     async with opened(f"{url}&sslmode=require") as store:
         await take_on(store, "a")
+    found = await look_at_store(f"{url}&sslmode=require", None)
+    assert (found.ok, found.mend[:36]) == (True, "take sslmode out of [store] url, or ")
 
 
 async def test_a_server_without_tls_is_refused_with_what_to_do(

@@ -53,7 +53,7 @@ async def test_a_pruned_order_keeps_everything_but_its_history_and_its_notices(r
     assert (before.polls, before.last_answer) == (1, Answer(AT, error="timeout"))
     assert await store.prune(50.0, 10) == 1
     store = await reopen_store()
-    assert await store.get(key("a")) == replace(before, last_answer=None)
+    assert await store.get(key("a")) == before._replace(last_answer=None)
     assert await store.history(key("a")) == []
     assert await store.deliveries(None, None, 10) == []
     [again] = await store.submit([NewOrder(key("a"), {"plate": "粤B660PP"})], AT, 0.0, 1.0)

@@ -339,7 +339,7 @@ async def test_a_result_made_while_others_hang_is_sent_as_soon_as_a_place_is_fre
         await box.pay("fresh")
         box.receiver.recover()
         await box.tried("evt_100", 1)
-        assert box.receiver.notices["evt_100"].number <= 4 * PLACES
+        assert box.receiver.notices["evt_100"].number <= 5 * PLACES
 
 
 async def test_sixteen_hanging_deliveries_do_not_slow_the_polls(tmp_path: Path) -> None:
@@ -373,6 +373,7 @@ async def test_sixteen_hanging_deliveries_do_not_slow_the_polls(tmp_path: Path) 
         running = asyncio.create_task(engine.run(stop, no_doors))
         await engine.desk.submit([NewOrder(OrderKey(PARK, f"paid-{number}")) for number in range(PLACES + 4)])
         await receiver.attempted(PLACES)
+        await platform.record.queried(PLACES + 4)
         await engine.desk.submit([NewOrder(OrderKey(PARK, "waiting"))])
         began = len(platform.record)
         await platform.record.queried(began + 10)

@@ -233,6 +233,7 @@ async def every_call(store: SqliteStore) -> None:
     give_back(store, b)
     await store.claim(ALL, 1)
     await store.claim(ALL, 1, freshest=True)
+    await store.claim_of_lots(ALL, {LOT: 1})
     await store.hold(key("c"))
     await take_on(store, "a")
     await store.history(key("a"))

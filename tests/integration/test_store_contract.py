@@ -145,7 +145,7 @@ async def test_the_answer_that_ends_an_order_is_the_last_of_its_history(store: K
     last = Answer(AT, code="1001", status="1", seqno="s9")
     ended = await store.change(
         key("a"),
-        lambda order: paid(replace(order, last_answer=last, polls=order.polls + 1)),
+        lambda order: paid(order._replace(last_answer=last, polls=order.polls + 1)),
         making("e1"),
     )
     assert (ended.polls, ended.last_answer) == (2, last)
@@ -180,6 +180,25 @@ async def test_a_claim_gives_the_longest_overdue_first_and_only_what_is_due(reop
     store = await reopen_store()
     assert names(await store.claim(25.0, 1, freshest=True)) == ["young"]
     assert names(await store.claim(ALL, 10, freshest=True)) == ["middle", "old"]
+
+
+async def test_a_claim_of_lots_gives_each_lots_youngest_that_are_due_and_free_so_many_of_each(
+    reopen_store: Opener,
+) -> None:
+    store = await reopen_store()
+    for lot in ("a", "b", "c"):
+        for number in range(4):
+            new = [NewOrder(key(f"{lot}{number}", lot))]
+            await store.submit(new, AT, float(number), 9.0 if number == 3 else 1.0)
+    store = await reopen_store()
+    assert names(await store.claim(1.0, 1, freshest=True)) == ["c2"]
+    assert sorted(names(await store.claim_of_lots(5.0, {"a": 2, "b": 0, "c": 9, "none": 9}))) == [
+        "a1",
+        "a2",
+        "c0",
+        "c1",
+    ]
+    assert sorted(names(await store.claim(ALL, 99))) == ["a0", "a3", "b0", "b1", "b2", "b3", "c3"]
 
 
 async def test_an_order_given_back_with_an_earlier_due_time_is_found_again(store: KeptStore) -> None:
@@ -242,7 +261,7 @@ async def test_equal_answers_in_a_row_are_one_entry_of_the_history(reopen_store:
     [pending] = await take_on(store, "a")
     for second in range(6):
         at = AT + timedelta(seconds=second)
-        answer = Answer(at, error="timeout") if second == 3 else replace(IN_PROGRESS, at=at, seqno=f"s{second}")
+        answer = Answer(at, error="timeout") if second == 3 else IN_PROGRESS._replace(at=at, seqno=f"s{second}")
         store.note(Progress(pending.id, answer, 2.0, 0))
         if second in (1, 4):
             await store.flush()
@@ -251,9 +270,9 @@ async def test_equal_answers_in_a_row_are_one_entry_of_the_history(reopen_store:
         return AT + timedelta(seconds=second)
 
     expected = [
-        HistoryEntry(3, nth(0), replace(IN_PROGRESS, at=nth(2), seqno="s2")),
+        HistoryEntry(3, nth(0), IN_PROGRESS._replace(at=nth(2), seqno="s2")),
         HistoryEntry(1, nth(3), Answer(nth(3), error="timeout")),
-        HistoryEntry(2, nth(4), replace(IN_PROGRESS, at=nth(5), seqno="s5")),
+        HistoryEntry(2, nth(4), IN_PROGRESS._replace(at=nth(5), seqno="s5")),
     ]
     assert await store.history(key("a")) == expected
     assert await (await reopen_store()).history(key("a")) == expected

@@ -160,6 +160,14 @@ def test_all_faults_are_reported_in_one_go(write: Write) -> None:
             '[store]\npassword_file = "intake.token"',
             "[store] password_file: expected with a postgresql:// url alone",
         ),
+        ("[store]\nlease_seconds = 15", "[store] lease_seconds: expected with a postgresql:// url alone"),
+        *(
+            (
+                f'[store]\nurl = "postgresql://u@db/x"\nlease_seconds = {value}',
+                f"[store] lease_seconds: expected a number of seconds from 6 to 600, found {value}",
+            )
+            for value in ("5", "601", "true")
+        ),
         ('[store]\nurl = "sqlite://"', "[store] url: expected sqlite:/// and a path"),
         ("platform = 5", "[platform]: expected a table, found 5"),
         ('level = "debug"', "level: unknown key outside of any section"),
@@ -182,6 +190,9 @@ def test_a_store_in_postgresql_has_its_password_in_a_file(write: Write) -> None:
     url = "postgresql://poller@db1,db2/poller?target_session_attrs=read-write"
     path = write(f'[store]\nurl = "{url}"\npassword_file = "intake.token"\n{PARKS}')
     assert (loaded(path).store.url, loaded(path).store.password) == (url, TOKEN)
+    assert loaded(path).store.lease == 15.0
+    path = write(f'[store]\nurl = "{url}"\nlease_seconds = 6\n{PARKS}')
+    assert loaded(path).store.lease == 6.0
     assert TOKEN not in repr(loaded(path))
     assert load_store(path, {}).password is None
 

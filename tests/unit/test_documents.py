@@ -1,7 +1,6 @@
 """Orders and notices as their readers see them."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -50,8 +49,7 @@ def test_a_new_order_has_every_key_and_null_where_there_is_nothing_to_say() -> N
 
 def test_a_paid_order_says_how_it_was_paid_and_what_the_platform_said_last() -> None:
     answer = Answer(AT, code="1001", message="ok", hint="h", seqno="s", status="1")
-    order = replace(
-        ORDER,
+    order = ORDER._replace(
         state=State.PAID,
         polls=3,
         last_answer=answer,
@@ -96,7 +94,7 @@ def test_a_paid_order_says_how_it_was_paid_and_what_the_platform_said_last() -> 
 def test_a_notice_is_late_where_undecided_went_before(
     kind: NoticeType, undecided_at: datetime | None, late: bool
 ) -> None:
-    order = replace(ORDER, undecided_at=undecided_at)
+    order = ORDER._replace(undecided_at=undecided_at)
     assert json.loads(notice_body(kind, order, LATER, AT)) == {
         "type": kind.value,
         "timestamp": "2026-11-24T08:00:01.123Z",

@@ -211,7 +211,7 @@ def test_wrong_query_parameters_are_refused_by_name() -> None:
     reads: list[tuple[str, str, Callable[[dict[str, str]], object]]] = [
         ("state", "unpaid", lambda query: parse_state(query, State)),
         *[("limit", text, parse_limit) for text in ("0", "1001", "-1", "x", "1.5", "１", "9" * 5000)],
-        *[("after", text, parse_cursor) for text in ("-1", "x", "9" * 5000)],
+        *[("after", text, parse_cursor) for text in ("-", "--1", "1-", "x", "9" * 5000)],
         *[("wait", text, parse_wait) for text in ("-1", "nan", "inf", "1e", "x", "1_0")],
         ("park_uuid", "a\x00", lambda query: parse_text(query, "park_uuid")),
     ]

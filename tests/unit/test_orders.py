@@ -1,6 +1,5 @@
 """The transitions of an order, from every state."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -44,10 +43,10 @@ def final(state: State) -> Order:
 
 @pytest.mark.parametrize("state", FINAL_STATES)
 def test_a_pending_order_ends_once_with_the_notice_of_its_state(state: State) -> None:
-    change = end(replace(PENDING, cancelling=True), state, LATER, PAYMENT)
+    change = end(PENDING._replace(cancelling=True), state, LATER, PAYMENT)
     assert change.notice == NoticeType(f"payment.{state.value}")
-    assert change.order == replace(
-        PENDING, state=state, due=None, errors=0, cancelling=False, final_at=LATER, payment=PAYMENT
+    assert change.order == PENDING._replace(
+        state=state, due=None, errors=0, cancelling=False, final_at=LATER, payment=PAYMENT
     )
 
 
@@ -65,7 +64,7 @@ def test_pending_is_no_end() -> None:
 
 def test_a_cancellation_waits_for_the_query_in_the_air_and_tells_nobody_yet() -> None:
     change = request_cancel(PENDING)
-    assert change.order == replace(PENDING, cancelling=True)
+    assert change.order == PENDING._replace(cancelling=True)
     assert change.notice is None
 
 
@@ -78,7 +77,7 @@ def test_a_final_order_cannot_be_cancelled(state: State) -> None:
 def test_the_gate_is_told_once_that_nothing_is_known_yet() -> None:
     change = mark_undecided(PENDING, LATER)
     assert change is not None
-    assert change.order == replace(PENDING, undecided_at=LATER)
+    assert change.order == PENDING._replace(undecided_at=LATER)
     assert change.notice is NoticeType.UNDECIDED
     assert mark_undecided(change.order, LATER) is None
 
@@ -97,7 +96,7 @@ def test_a_contradiction_is_told_once_and_changes_nothing(state: State, paid: bo
         assert change is None
         return
     assert change is not None
-    assert change.order == replace(order, conflict_at=LATER)
+    assert change.order == order._replace(conflict_at=LATER)
     assert change.notice is NoticeType.CONFLICT
     assert contradict(change.order, paid, LATER) is None
 
@@ -110,9 +109,9 @@ def test_a_pending_order_cannot_be_contradicted() -> None:
 def test_rejected_expired_and_cancelled_orders_start_anew_when_reopened(state: State) -> None:
     told = mark_undecided(PENDING, AT)
     assert told is not None
-    closed = replace(end(told.order, state, AT).order, conflict_at=LATER)
+    closed = end(told.order, state, AT).order._replace(conflict_at=LATER)
     change = reopen(closed, 77.0, 78.0)
-    assert change.order == replace(PENDING, opened_run=77.0, due=78.0, errors=0)
+    assert change.order == PENDING._replace(opened_run=77.0, due=78.0, errors=0)
     assert change.notice is None
 
 

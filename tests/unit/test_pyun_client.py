@@ -29,7 +29,7 @@ async def platform() -> AsyncIterator[PyunPlatform]:
 
 
 def let_every_exchange_raise(error: Exception, patch: pytest.MonkeyPatch) -> None:
-    async def get(self: Exchange, query: str, cap: int) -> Response:
+    async def get(self: Exchange, query: str, cap: int, seconds: float) -> Response:
         raise error
 
     patch.setattr("poller.pyun.exchange.Exchange.get", get)

@@ -1,11 +1,10 @@
-"""A store's url that has nobody verified is told of, at the start and by `poller check`."""
+"""A store's url that has nobody verified is told of, at the start."""
 
 from __future__ import annotations
 
 import pytest
 from structlog.testing import capture_logs
 
-from poller.cli.probes import look_at_store
 from poller.daemon import say_what_is_lacking
 from poller.stores import unverified
 
@@ -22,12 +21,6 @@ def test_the_daemon_names_the_servers_and_what_to_do() -> None:
         ["db1:5433", "db2"],
     )
     assert "take sslmode out of [store] url" in line["hint"]
-
-
-def test_the_check_says_it_too() -> None:
-    found = look_at_store(WEAK)
-    assert found.ok
-    assert "take its sslmode out, or anybody can pass himself off as db1:5433, db2" in found.mend
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ class Stage:
         places: int = 32,
         receiver: Receiver | None = None,
         give_up_delivery: float = 7200.0,
+        lots: tuple[str, ...] = (PARK,),
     ) -> None:
         self.sent: list[tuple[float, str]] = []
         self.log: list[tuple[float, dict[str, Any]]] = []
@@ -92,10 +93,10 @@ class Stage:
         self.throttle: Throttle = StageThrottle(rate)
         self.receiver = receiver or Taking()
         self._script = script
-        self._settings = Settings(cadence or Cadence(), (PARK,), places, give_up_delivery)
+        self._settings = Settings(cadence or Cadence(), lots, places, give_up_delivery)
 
     def knows(self, park_uuid: str) -> bool:
-        return park_uuid == PARK
+        return park_uuid in self._settings.park_uuids
 
     async def query(self, key: OrderKey) -> Result:
         now = asyncio.get_running_loop().time()
@@ -158,8 +159,8 @@ class Stage:
             structlog.reset_defaults()
 
 
-def orders(count: int, prefix: str = "order") -> Sequence[NewOrder]:
-    return [NewOrder(OrderKey(PARK, f"{prefix}-{number}")) for number in range(count)]
+def orders(count: int, prefix: str = "order", lot: str = PARK) -> Sequence[NewOrder]:
+    return [NewOrder(OrderKey(lot, f"{prefix}-{number}")) for number in range(count)]
 
 
 async def _nothing() -> None:

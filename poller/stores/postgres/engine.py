@@ -24,6 +24,7 @@ from poller.stores.postgres.lines import Line, Readers, servers_of
 from poller.stores.postgres.notes import settle
 from poller.stores.postgres.reconciling import reconcile
 from poller.stores.postgres.session import Session
+from poller.stores.postgres.terms import Terms
 from poller.stores.sqlite.behind import Behind
 from poller.stores.sqlite.journal import Journal
 from poller.stores.sqlite.notes import Notes
@@ -44,22 +45,22 @@ class Engine:
     """Call it from the loop's thread alone."""
 
     def __init__(
-        self, servers: Servers, presence: Line, name: str, *, lease: float, run: float, stamp: Stamp | None
+        self, servers: Servers, presence: Line, name: str, *, terms: Terms, run: float, stamp: Stamp | None
     ) -> None:
         journal = Journal()
         self.last_stamp = stamp
         self.lost: Callable[[], None] | None = None
         self.fleet = FleetTime(run)
-        self.session = Session(name, lease, self.fleet, self._lose)
-        self.heartbeat = Heartbeat(presence, self.session, lease)
+        self.session = Session(name, terms, self.fleet, self._lose)
         self.herald = Herald(presence)
+        self.heartbeat = Heartbeat(presence, self.session, terms, self.herald)
         self._presence = presence
         self._servers = servers
         self._others: list[Line] = []
         self._notes = Notes(journal)
         self._orders = Holds()
         self._deliveries = Holds()
-        self._line = Line(servers)
+        self._line = Line(servers, **_bounds(terms))
         self.lane = Lane(self._line, self.session, journal, self._begin, reconcile)
         self.lane.tell = self.herald.tell
         self._readers = Readers(servers, READERS)
@@ -73,7 +74,7 @@ class Engine:
 
     @classmethod
     async def open(
-        cls, url: str, *, password: str | None, tls: ssl.SSLContext | str | None, name: str, lease: float
+        cls, url: str, *, password: str | None, tls: ssl.SSLContext | str | None, name: str, terms: Terms
     ) -> Engine:
         """As `PostgresStore.open`."""
         address = parse(url, password, tls)
@@ -84,12 +85,14 @@ class Engine:
                 await schema.migrate(connection, address.place)
         finally:
             await line.close(LAST_S)
-        presence = Line(servers, greeting=PRESENT, idle_session_timeout=f"{lease * 1000:.0f}")
+        presence = Line(
+            servers, greeting=PRESENT, idle_session_timeout=f"{terms.lease * 1000:.0f}", **_bounds(terms)
+        )
         name = name or f"daemon {uuid4().hex[:12]}"
         try:
             async with presence.use(OPEN_S, greet=False) as connection:
-                run, stamp = await read_stamp(connection, datetime.now(UTC))
-                engine = cls(servers, presence, name, lease=lease, run=run, stamp=stamp)
+                run, stamp = await read_stamp(connection, datetime.now(UTC), terms.joining)
+                engine = cls(servers, presence, name, terms=terms, run=run, stamp=stamp)
                 await engine.session.ensure(connection)
                 await presence.listen(engine.herald.hear)
         except BaseException:
@@ -226,6 +229,11 @@ class Engine:
         self._deliveries.lose_all()
         if self.lost is not None:
             self.lost()
+
+
+def _bounds(terms: Terms) -> dict[str, str]:
+    """For the lines on which sessions are renewed, so that a lease is not longer for locks in the way."""
+    return {"idle_in_transaction_session_timeout": f"{terms.patience * 1000:.0f}"}
 
 
 async def _settle_all(transaction: Transaction, calls: Sequence[None]) -> Sequence[None]:

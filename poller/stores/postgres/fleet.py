@@ -15,8 +15,6 @@ from datetime import datetime, timedelta
 from poller.ports import Stamp
 from poller.stores.postgres.lines import Connection
 
-JOINING_S = 20.0  # the longest that a stamp of a fleet that runs can be old
-
 _LATEST = (
     "SELECT max(run), max(schedule), (SELECT wall FROM sessions WHERE schedule IS NOT NULL AND wall IS NOT NULL "
     "ORDER BY schedule DESC LIMIT 1) FROM sessions"
@@ -73,12 +71,12 @@ class Tally:
         return tuple(getattr(self, one.name) for one in fields(self))
 
 
-async def read_stamp(connection: Connection, wall: datetime) -> tuple[float, Stamp | None]:
+async def read_stamp(connection: Connection, wall: datetime, oldest: float) -> tuple[float, Stamp | None]:
     """The fleet's running time as last written down, and the stamp to go on from; None in a new store.
 
     `connection` is from now on a sign that the fleet runs. Where there is one already, the wall clock `wall` of
     this machine may be another than that of the stamp, which is only seconds old: the stamp's is then given so
-    that no more than `JOINING_S` seem to have passed.
+    that no more than `oldest` seconds seem to have passed.
     """
     alone = bool(await connection.fetchval(_ALONE))
     if alone:
@@ -87,6 +85,6 @@ async def read_stamp(connection: Connection, wall: datetime) -> tuple[float, Sta
     [(run, schedule, then)] = await connection.fetch(_LATEST)
     if schedule is None or then is None:
         return run, None
-    if not alone and not timedelta(0) <= wall - then <= timedelta(seconds=JOINING_S):
-        then = wall - timedelta(seconds=JOINING_S)
+    if not alone and not timedelta(0) <= wall - then <= timedelta(seconds=oldest):
+        then = wall - timedelta(seconds=oldest)
     return run, Stamp(run, schedule, then)

@@ -10,24 +10,29 @@ from poller.ports import StoreUnavailableError
 from poller.stores.postgres import overview
 from poller.stores.postgres.connecting import Life
 from poller.stores.postgres.connection import Connection
+from poller.stores.postgres.herald import Herald, Hint
 from poller.stores.postgres.lines import Line
-from poller.stores.postgres.session import HEARTBEATS, Session
+from poller.stores.postgres.session import Session
+from poller.stores.postgres.terms import Terms
 
 LOOK_EVERY_S = 60.0
+NEWS_EVERY_S = 4.0  # at least; what is freed is told at once
 RETRY = 0.2  # of a heartbeat's distance, after one that failed
 
 
 class Heartbeat:
     """`run` is a task. It has a line of its own, so that no transaction is in its way."""
 
-    def __init__(self, line: Line, session: Session, lease: float) -> None:
+    def __init__(self, line: Line, session: Session, terms: Terms, herald: Herald) -> None:
         self.size_bytes = 0
-        self.beaten: Callable[[], None] | None = None  # told after each beat
+        self.beaten: Callable[[], None] | None = None  # told when there may be something to take up
         self.is_replicated: bool | None = None  # whether a commit waits for a standby; None until it is known
         self.replicated: Callable[[bool], None] | None = None  # told of that, and when it changes
         self._line = line
         self._session = session
-        self._every = lease / HEARTBEATS
+        self._terms = terms
+        self._herald = herald
+        self._told_at = float("-inf")
         self._looked_at = float("-inf")
         self._life: Life | None = None
         self._stopping = asyncio.Event()
@@ -39,20 +44,28 @@ class Heartbeat:
         """Runs until `stop`. What PostgreSQL refuses is asked again soon, and told to whoever uses the store."""
         while not self._stopping.is_set():
             try:
-                async with self._line.use(self._every) as connection:
-                    await self._session.beat(connection)
+                began = time.monotonic()
+                async with self._line.use(self._terms.patience) as connection:
+                    has_freed = await self._session.beat(connection)
                     if time.monotonic() - self._looked_at >= LOOK_EVERY_S or self._life != self._line.life:
                         await self._look(connection)
-                pause = self._every
-                if self.beaten is not None:
-                    self.beaten()
+                self._tell(has_freed)
+                pause = max(began + self._terms.heartbeat - time.monotonic(), 0.0)
             except StoreUnavailableError:
-                pause = self._every * RETRY
+                pause = self._terms.heartbeat * RETRY
             try:
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
             except TimeoutError:
                 continue
+
+    def _tell(self, has_freed: bool) -> None:
+        """Have what is free taken up, here and by the others."""
+        if has_freed:
+            self._herald.tell(Hint.FREE)
+        if self.beaten is not None and (has_freed or time.monotonic() - self._told_at >= NEWS_EVERY_S):
+            self._told_at = time.monotonic()
+            self.beaten()
 
     async def _look(self, connection: Connection) -> None:
         self.size_bytes = await overview.size_bytes(connection)

@@ -18,7 +18,7 @@ __all__ = ["Connection", "Line", "Readers", "Row", "servers_of"]
 CONNECT_S = 5.0
 STATEMENT_S = 8.0
 LOCK_S = 4.0  # below the next, so that whoever waits for a stuck session lives to see it ended
-IDLE_IN_TRANSACTION_S = 5.0  # a daemon paused inside a transaction keeps its locks no longer; below the lease
+IDLE_IN_TRANSACTION_S = 5.0  # a daemon paused inside a transaction keeps its locks no longer
 
 SETTINGS = {
     "application_name": "poller",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -47,8 +46,7 @@ def storable(text: str | None) -> str | None:
 
 def kept_answer(answer: Answer) -> Answer:
     """An answer as it will be read back."""
-    return replace(
-        answer,
+    return answer._replace(
         at=cut(answer.at),
         code=storable(answer.code),
         message=storable(answer.message),
@@ -102,8 +100,7 @@ def kept_order(order: Order) -> Order:
     """An order as it will be read back."""
     pending = order.state is State.PENDING
     payment = order.payment
-    return replace(
-        order,
+    return order._replace(
         due=order.due if pending else None,
         errors=order.errors if pending else 0,
         cancelling=order.cancelling and pending,

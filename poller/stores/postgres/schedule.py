@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from poller.core.orders import OrderKey, State
 from poller.ports import HeldElsewhereError, Pending
 from poller.stores.postgres.lane import Transaction
@@ -11,6 +13,7 @@ from poller.stores.postgres.orders import unknown
 from poller.stores.postgres.rows import PENDING, pending_of
 
 FRESHEST_OF = 20_000  # how many of the youngest a claim of the freshest looks at
+LEAST_OF_LOT = 100  # of each lot, however many are named
 
 LONGEST_OVERDUE = (
     "SELECT order_id FROM schedule WHERE holder IS NULL AND due <= $1 ORDER BY due, order_id LIMIT $2 "
@@ -22,13 +25,21 @@ FRESHEST = (  # the second look at a row is by its id: no index is tried for the
     "JOIN schedule s ON s.order_id = y.order_id WHERE coalesce(s.holder, 0) = 0 AND s.due + 0 <= $1 "
     "ORDER BY y.opened_run DESC, y.order_id DESC LIMIT $2 FOR UPDATE OF s SKIP LOCKED"
 )
+OF_LOTS = (
+    "SELECT s.order_id FROM unnest($3::text[], $4::int[]) w(lot, wanted) CROSS JOIN LATERAL ("
+    "SELECT s.order_id FROM (SELECT id, opened_run FROM orders WHERE park_uuid = w.lot AND state = 'pending' "
+    "ORDER BY opened_run DESC, id DESC LIMIT $2) y JOIN schedule s ON s.order_id = y.id "
+    "WHERE coalesce(s.holder, 0) = 0 AND s.due + 0 <= $1 "
+    "ORDER BY y.opened_run DESC, y.id DESC LIMIT w.wanted FOR UPDATE OF s SKIP LOCKED) s"
+)
 _CLAIM = (
     "WITH wanted AS MATERIALIZED ({wanted}), "  # noqa: S608
-    "s AS (UPDATE schedule t SET holder = $3 FROM wanted w WHERE t.order_id = w.order_id RETURNING t.*) "
+    "s AS (UPDATE schedule t SET holder = {me} FROM wanted w WHERE t.order_id = w.order_id RETURNING t.*) "
     f"SELECT {PENDING} FROM s JOIN orders o ON o.id = s.order_id"
 )
-_CLAIM_LONGEST = _CLAIM.format(wanted=LONGEST_OVERDUE)
-_CLAIM_FRESHEST = _CLAIM.format(wanted=FRESHEST)
+_CLAIM_LONGEST = _CLAIM.format(wanted=LONGEST_OVERDUE, me="$3")
+_CLAIM_FRESHEST = _CLAIM.format(wanted=FRESHEST, me="$3")
+_CLAIM_OF_LOTS = _CLAIM.format(wanted=OF_LOTS, me="$5")
 _ANY = (
     "SELECT o.id, o.opened_run, o.state, s.due, s.errors, s.cancelling, s.holder FROM orders o "
     "LEFT JOIN schedule s ON s.order_id = o.id WHERE o.park_uuid = $1 AND o.pay_partner = $2"
@@ -51,16 +62,25 @@ OLDEST_UNTOLD = (
 
 async def claim(transaction: Transaction, by: float, limit: int, *, freshest: bool) -> list[Pending]:
     """Hold the longest overdue, or the youngest of the youngest few thousand, that nobody holds."""
+    claimed = await _claim(transaction, _CLAIM_FRESHEST if freshest else _CLAIM_LONGEST, by, limit)
+    return claimed if freshest else sorted(claimed, key=lambda one: (one.due, one.id))
+
+
+async def claim_of_lots(transaction: Transaction, by: float, wanted: Mapping[str, int]) -> list[Pending]:
+    """Hold the youngest of each lot that are due and that nobody holds, so many of each."""
+    looks = max(FRESHEST_OF // max(len(wanted), 1), LEAST_OF_LOT)
+    return await _claim(transaction, _CLAIM_OF_LOTS, by, looks, list(wanted), list(wanted.values()))
+
+
+async def _claim(transaction: Transaction, sql: str, *given: object) -> list[Pending]:
+    """The youngest first."""
     await settle_releases(transaction)
-    sql = _CLAIM_FRESHEST if freshest else _CLAIM_LONGEST
-    rows = await transaction.connection.fetch(sql, by, limit, transaction.me)
+    rows = await transaction.connection.fetch(sql, *given, transaction.me)
     claimed = [pending_of(row) for row in rows]
     if claimed:
         transaction.wrote = True
         transaction.held.orders += [one.id for one in claimed]
-    if freshest:
-        return sorted(claimed, key=lambda one: (-one.opened_run, -one.id))
-    return sorted(claimed, key=lambda one: (one.due, one.id))
+    return sorted(claimed, key=lambda one: (-one.opened_run, -one.id))
 
 
 async def hold(transaction: Transaction, key: OrderKey) -> Pending:

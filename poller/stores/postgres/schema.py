@@ -5,7 +5,8 @@ A released step is never edited: a change of the tables is a new step at the end
 A row of `orders` is never deleted: its number is taken for ever. Its `ended_run` says since when it is final,
 and is null while it is pending and once it has been pruned. A row of `schedule` exists only while its order is
 pending. `holder` is the session that holds an order or a delivery, `teller` the one that logs a notice; both are
-null for nobody. Row 0 of `sessions` is what sessions leave behind that have ended.
+null for nobody. Row 0 of `sessions` is what sessions leave behind that have ended. Ids below 0 are of what
+was moved in from a lot's own store (see `arrivals`).
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ _FLEET = (
     )""",
     "CREATE TABLE rates (account text PRIMARY KEY, reserved double precision NOT NULL) WITH (fillfactor = 50)",
 )
-STEPS = (_FIRST, _FLEET)
+_LOTS = ("CREATE INDEX orders_pending ON orders (park_uuid, opened_run, id) WHERE state = 'pending'",)
+STEPS = (_FIRST, _FLEET, _LOTS)
 VERSION = len(STEPS)
 TABLES = ("orders", "schedule", "history", "deliveries", "sessions", "errands", "outages", "rates", "version")
 
@@ -134,12 +136,17 @@ _HAS_TABLES = (
 _SCHEMA = "SELECT split_part(current_setting('search_path'), ',', 1)"
 
 
+async def name(connection: Connection) -> str:
+    """The schema that the tables are in, or will be."""
+    return str(await connection.fetchval(_SCHEMA)).strip('" ')
+
+
 async def check(connection: Connection, place: str) -> int:
     """The version of the store, 0 for a new one, read without a write.
 
     Raises StoreTooNewError, and StoreUnavailableError where the tables are another program's.
     """
-    schema = str(await connection.fetchval(_SCHEMA)).strip('" ')
+    schema = await name(connection)
     [(ours, others)] = await connection.fetch(_HAS_TABLES, schema, list(TABLES))
     if not ours:
         if others:
@@ -168,7 +175,7 @@ async def migrate(connection: Connection, place: str) -> None:
     await connection.execute(_LOCK)
     version = await check(connection, place)
     if version == 0:
-        schema = str(await connection.fetchval(_SCHEMA)).strip('" ')
+        schema = await name(connection)
         quoted = await connection.fetchval("SELECT quote_ident($1)", schema)
         if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema):
             await connection.execute(f"CREATE SCHEMA {quoted}")  # to create none takes fewer rights

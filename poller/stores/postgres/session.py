@@ -16,10 +16,10 @@ from collections.abc import Callable
 from poller.ports import LeaseLostError
 from poller.stores.postgres.connection import Connection, confirmed
 from poller.stores.postgres.fleet import FleetTime, Tally
+from poller.stores.postgres.terms import Terms
 
-LEASE_S = 15.0
-HEARTBEATS = 4  # in a lease
 FREED = 5000  # holds in one transaction
+TOUCHES = 2
 
 _BEGIN = "INSERT INTO sessions (id, name, lease_until, run, schedule, wall) VALUES ($1, $2, $3, $4, $5, $6)"
 _SUPERSEDE = (
@@ -59,21 +59,22 @@ _END = "UPDATE sessions SET dead = true WHERE id = $1"
 class Session:
     """`name` is the daemon's, and one of that name at a time; `lost` is told when its holds are gone."""
 
-    def __init__(self, name: str, lease: float, fleet: FleetTime, lost: Callable[[], None]) -> None:
+    def __init__(self, name: str, terms: Terms, fleet: FleetTime, lost: Callable[[], None]) -> None:
         self.id: int | None = None
         self._name = name
-        self._lease = lease
-        self._margin = lease / HEARTBEATS + 0.05 * lease  # the others may be ahead by a heartbeat
+        self._terms = terms
         self._fleet = fleet
         self._lost = lost
         self._given_up: list[int] = []
         self._first = True
         self._renewed = float("-inf")
+        self._beaten = float("-inf")
+        self._in_touch = 0  # beats in a row
         self._beginning = asyncio.Lock()
 
     def lease_left(self) -> float:
         """Seconds, from now on, in which nobody else holds what this daemon holds; 0 where that is not sure."""
-        return max(self._renewed + self._lease - self._margin - time.monotonic(), 0.0)
+        return max(self._renewed + self._terms.expiry - self._terms.margin - time.monotonic(), 0.0)
 
     async def ensure(self, connection: Connection) -> int:
         """The session's id; where there is none, or it was given up, a new one that holds nothing."""
@@ -82,7 +83,7 @@ class Session:
                 number, sent = secrets.randbits(62) + 1, time.monotonic()
                 run, schedule, wall = self._fleet.now()
                 await connection.execute("BEGIN")
-                await connection.execute(_BEGIN, number, self._name, run + self._lease, run, schedule, wall)
+                await connection.execute(_BEGIN, number, self._name, run + self._terms.expiry, run, schedule, wall)
                 name = self._name if self._first else None  # a daemon's start ends what was before it
                 ended = await connection.execute(_SUPERSEDE, number, self._given_up, name)
                 with confirmed(connection):
@@ -100,7 +101,7 @@ class Session:
         """
         run, schedule, wall = self._fleet.now()
         numbers = (tally or Tally()).numbers()
-        if not await connection.fetchval(_RENEW, number, run + self._lease, run, schedule, wall, *numbers):
+        if not await connection.fetchval(_RENEW, number, run + self._terms.expiry, run, schedule, wall, *numbers):
             self.give_up(number)
             raise LeaseLostError(
                 "this daemon was out of touch for longer than its lease: the others have what it held"
@@ -118,16 +119,20 @@ class Session:
             self.id, self._renewed = None, float("-inf")
             self._lost()
 
-    async def beat(self, connection: Connection) -> None:
-        """Renew the session, hear how far the others have come, and free what the dead ones held."""
+    async def beat(self, connection: Connection) -> bool:
+        """Renew the session, hear how far the others have come, and free what the dead ones held.
+
+        Returns whether there was such a one.
+        """
         number, sent = await self.ensure(connection), time.monotonic()
         with confirmed(connection):
             await self.fence(connection, number)
         self.renewed(number, sent)
         [furthest] = await connection.fetch(_FURTHEST)
         self._fleet.met(*furthest)
-        await connection.execute(_MARK, self._fleet.run(), number)
-        await self._bury(connection)
+        if self._may_judge(sent):
+            await connection.execute(_MARK, self._fleet.run(), number)
+        return await self._bury(connection)
 
     async def end(self, connection: Connection) -> None:
         """Leave the fleet; what this daemon held is free."""
@@ -136,10 +141,18 @@ class Session:
             self.id, self._renewed = None, float("-inf")
         await self._bury(connection)
 
-    async def _bury(self, connection: Connection) -> None:
-        for (number,) in await connection.fetch(_DEAD):
+    def _may_judge(self, now: float) -> bool:
+        """Who was out of touch may be ahead of the others by as much: they hear of it first, and move forward."""
+        self._in_touch = self._in_touch + 1 if now - self._beaten < self._terms.patience else 0
+        self._beaten = now
+        return self._in_touch >= TOUCHES
+
+    async def _bury(self, connection: Connection) -> bool:
+        dead = await connection.fetch(_DEAD)
+        for (number,) in dead:
             for free in FREE:
                 while await connection.execute(free, number) == f"UPDATE {FREED}":
                     pass
             await connection.execute(_FORGET_TELLER, number)
             await connection.execute(_FOLD, number)
+        return bool(dead)

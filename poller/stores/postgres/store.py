@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -22,9 +22,11 @@ from poller.ports import (
     Stamp,
     Submitted,
 )
+from poller.ports.fleet import LEASE_S
 from poller.ports.records import Ended, Ending, Overview, Settlement, Since
+from poller.stores.dossier import Dossier
+from poller.stores.postgres import arrivals, history, overview, schedule, transition
 from poller.stores.postgres import deliveries as outbox
-from poller.stores.postgres import history, overview, schedule, transition
 from poller.stores.postgres import orders as ledger
 from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.engine import Engine
@@ -33,7 +35,7 @@ from poller.stores.postgres.horizon import Horizon
 from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.membership import Membership
 from poller.stores.postgres.notes import settle
-from poller.stores.postgres.session import LEASE_S
+from poller.stores.postgres.terms import HEARTBEAT_S, Terms
 
 T = TypeVar("T")
 
@@ -60,14 +62,16 @@ class PostgresStore:
         tls: ssl.SSLContext | str | None = None,
         name: str = "",
         lease: float = LEASE_S,
+        heartbeat: float = HEARTBEAT_S,
     ) -> PostgresStore:
         """Open the store at `url`, which is libpq's without a password, and make its tables where there are none.
 
         `name` is the daemon's, the same at each of its starts: what an earlier one held is free at once. Without
-        one that takes a lease. `lease` is in seconds. Raises ValueError for another kind of url,
-        StoreTooNewError and StoreUnavailableError.
+        one that takes a lease. `lease` and `heartbeat` are in seconds, see `Terms`. Raises ValueError for another
+        kind of url, StoreTooNewError and StoreUnavailableError.
         """
-        return cls(await Engine.open(url, password=password, tls=tls, name=name, lease=lease))
+        terms = Terms(lease, heartbeat)
+        return cls(await Engine.open(url, password=password, tls=tls, name=name, terms=terms))
 
     def last_stamp(self) -> Stamp | None:
         """The fleet's stamp as it was when the store was opened; None for a new store."""
@@ -113,6 +117,14 @@ class PostgresStore:
         """Whether a commit waits for a standby: without one, what was acknowledged is lost with the server."""
         return await self._engine.read(is_replicated)
 
+    async def identity(self) -> str:
+        """Which cluster, database and schema this is, by whatever name it was reached."""
+        return await self._engine.read(arrivals.identity)
+
+    async def take_in(self, dossiers: Sequence[Dossier]) -> list[Order | None]:
+        """Have orders move in, durably; for each that is here already, under another id, the order as it is."""
+        return await self._engine.work(lambda transaction: arrivals.take_in(transaction, dossiers), durable=True)
+
     async def submit(self, orders: Sequence[NewOrder], at: datetime, run: float, due: float) -> list[Submitted]:
         def abandoned(answers: list[Submitted]) -> None:
             self._engine.give_back_orders([one.order.id for one in answers if isinstance(one, Accepted)])
@@ -141,6 +153,14 @@ class PostgresStore:
             lambda transaction: schedule.claim(transaction, by, limit, freshest=freshest),
             durable=True,
             abandoned=abandoned,
+        )
+
+    async def claim_of_lots(self, by: float, wanted: Mapping[str, int]) -> list[Pending]:
+        def abandoned(claimed: list[Pending]) -> None:
+            self._engine.give_back_orders([one.id for one in claimed])
+
+        return await self._engine.work(
+            lambda transaction: schedule.claim_of_lots(transaction, by, wanted), abandoned=abandoned
         )
 
     async def hold(self, key: OrderKey) -> Pending:
@@ -186,6 +206,10 @@ class PostgresStore:
 
     async def bring_deliveries_forward(self, due: float, limit: int, before: int | None = None) -> int | None:
         return await self._engine.work(lambda transaction: outbox.bring_forward(transaction, due, limit, before))
+
+    def undelivered(self) -> int | None:
+        """None: the others make notices, too."""
+        return None
 
     async def next_delivery(self) -> float | None:
         return await self._engine.read(outbox.next_due, noted=self._engine.has_releases())

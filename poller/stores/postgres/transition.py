@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from poller.core.orders import Change, Order, OrderKey, State
 from poller.ports import HeldElsewhereError, HistoryEntry, LeaseLostError, Making
@@ -90,7 +90,7 @@ def _apply(transaction: Transaction, work: Work, wish: Wish, notices: list[deliv
     if before.state is State.PENDING and changed.order.state is not State.PENDING:
         _fence(transaction, work.loaded)
     answer = changed.order.last_answer
-    after = kept_order(replace(changed.order, id=before.id))
+    after = kept_order(changed.order._replace(id=before.id))
     if changed.notice is not None:
         making = wish.making
         notices.append(deliveries.New(after.id, changed.notice, making, making.body(changed.notice, after)))
@@ -121,14 +121,13 @@ async def _write(transaction: Transaction, works: Sequence[Work]) -> None:
     was_not = [work for work in works if not _is_pending(work.loaded.order)]
     ended = [work.now.id for work in was if not _is_pending(work.now)]
     moved = [_moved_row(work.loaded.order, work.now) for work in was if _is_pending(work.now)]
-    opened = [_opened_row(work.now) for work in was_not if _is_pending(work.now)]
+    opened = [work.now for work in was_not if _is_pending(work.now)]
     if ended:
         await transaction.write(_ENDED, ended)
         transaction.held.freed_orders += ended
     if moved:
         await transaction.write(_MOVED, *columns(moved, 7))
-    if opened:
-        await transaction.write(_OPENED, *columns(opened, 7))
+    await schedule(transaction, opened)
     await history.write(transaction, [work.loaded.tail for work in works])
     for work in works:
         before, after = work.loaded.order, work.now
@@ -136,6 +135,12 @@ async def _write(transaction: Transaction, works: Sequence[Work]) -> None:
             pending=_is_pending(after) - _is_pending(before),
             undecided=_is_undecided(after) - _is_undecided(before),
         )
+
+
+async def schedule(transaction: Transaction, opened: Sequence[Order]) -> None:
+    """Enter orders that are pending from now on; nobody holds them."""
+    if opened:
+        await transaction.write(_OPENED, *columns(map(_opened_row, opened), 7))
 
 
 def _order_row(work: Work) -> Sequence[object]:

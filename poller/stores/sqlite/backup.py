@@ -23,8 +23,8 @@ def copy_to(path: Path, store: Path) -> int:
     """Copy one snapshot of `store` into a new file that its owner alone can read; how many orders it holds.
 
     The copy is one file, complete in itself and on disk; it appears at `path` only once it has been found
-    sound. Raises FileExistsError where there is something at `path`, StoreTooNewError, StoreCorruptError
-    and StoreUnavailableError.
+    sound. Raises FileExistsError where there is something at `path`, StoreMovedError,
+    StoreTooNewError, StoreCorruptError and StoreUnavailableError.
     """
     try:
         with TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:

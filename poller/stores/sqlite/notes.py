@@ -26,12 +26,15 @@ class Noted:
     runs: list[HistoryEntry] = field(default_factory=list)
     released: bool = False
 
-    @classmethod
-    def of(cls, progress: Progress) -> Noted:
-        """One query, or an order that was only put off."""
+    def add(self, progress: Progress) -> None:
+        """Take in one query, or an order that was only put off."""
         answer = progress.answer
-        runs = [] if answer is None else [HistoryEntry(1, answer.at, answer)]
-        return cls(len(runs), progress.due, progress.errors, runs, not progress.keep)
+        if answer is not None:
+            self.polls += 1
+            self._append(HistoryEntry(1, answer.at, answer))
+        if progress.due is not None:
+            self.due, self.errors = progress.due, progress.errors
+        self.released |= not progress.keep
 
     def follow(self, newer: Noted) -> None:
         """Take in what was noted after this."""
@@ -40,11 +43,14 @@ class Noted:
             self.due, self.errors = newer.due, newer.errors
         self.released |= newer.released
         for run in newer.runs:
-            if self.runs and self.runs[-1].answer.same_as(run.answer):
-                self.runs[-1] = joined(self.runs[-1], run)
-            else:
-                self.runs.append(run)
-        del self.runs[:-MOST_RUNS]
+            self._append(run)
+
+    def _append(self, run: HistoryEntry) -> None:
+        if self.runs and self.runs[-1].answer.same_as(run.answer):
+            self.runs[-1] = joined(self.runs[-1], run)
+        else:
+            self.runs.append(run)
+            del self.runs[:-MOST_RUNS]
 
 
 def joined(older: HistoryEntry, newer: HistoryEntry) -> HistoryEntry:
@@ -88,7 +94,10 @@ class Notes:
     def add(self, progress: Progress) -> None:
         """Enter one query."""
         with self._lock:
-            _merge(self._now.orders, progress.id, Noted.of(progress))
+            noted = self._now.orders.get(progress.id)
+            if noted is None:
+                noted = self._now.orders[progress.id] = Noted()
+            noted.add(progress)
             self._releases |= not progress.keep
 
     def add_logged(self, ids: Iterable[int]) -> None:

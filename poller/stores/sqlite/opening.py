@@ -28,7 +28,8 @@ def connect(path: Path) -> sqlite3.Connection:
 def open_connection(path: Path, make: Connect = connect) -> sqlite3.Connection:
     """Open, create or migrate the file at `path`, which the caller has locked.
 
-    Raises StoreTooNewError before anything is written, StoreCorruptError and StoreUnavailableError.
+    Raises StoreMovedError and StoreTooNewError before anything is written, StoreCorruptError and
+    StoreUnavailableError.
     """
     try:
         if not _is_new(path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from poller.core.documents import compact_json, same_json
@@ -187,7 +186,7 @@ def _as_kept(order: Order) -> Order:
     if not any(at is not None and at.microsecond % 1000 for at in times):
         return order
     undecided_at, final_at, conflict_at = (None if at is None else whole_ms(at) for at in times)
-    return replace(order, undecided_at=undecided_at, final_at=final_at, conflict_at=conflict_at)
+    return order._replace(undecided_at=undecided_at, final_at=final_at, conflict_at=conflict_at)
 
 
 def append_history(

@@ -14,12 +14,17 @@ from poller.stores.sqlite.orders import append_history
 from poller.stores.sqlite.rows import PENDING, pending_of
 
 FRESHEST_OF = 20_000  # how many of the youngest a claim of the freshest looks at
+LEAST_OF_LOT = 100  # of each lot, however many are named
 
 LONGEST_OVERDUE = (
     f"SELECT {PENDING} FROM schedule s CROSS JOIN orders o ON o.id = s.order_id "  # noqa: S608
     "WHERE (s.due, s.order_id) > (?, ?) AND s.due <= ? ORDER BY s.due, s.order_id"
 )
 YOUNGEST = "SELECT order_id, due FROM schedule ORDER BY opened_run DESC, order_id DESC LIMIT ?"
+YOUNGEST_OF_LOT = (
+    "SELECT o.id, s.due FROM orders o CROSS JOIN schedule s ON s.order_id = o.id WHERE o.park_uuid = ? "
+    "AND o.state = 'pending' ORDER BY o.opened_run DESC, o.id DESC LIMIT ?"
+)
 UNDECIDED = (
     "SELECT o.park_uuid, o.pay_partner FROM schedule s CROSS JOIN orders o ON o.id = s.order_id "
     "WHERE s.untold = 1 AND s.opened_run <= ? ORDER BY s.opened_run, s.order_id LIMIT ?"
@@ -52,8 +57,31 @@ def claim_longest(connection: sqlite3.Connection, holds: OrderHolds, by: float, 
 
 def claim_freshest(connection: sqlite3.Connection, holds: OrderHolds, by: float, limit: int) -> list[Pending]:
     """Hold the youngest that are due and that nobody holds, among the youngest few thousand."""
+    return _claim(connection, holds, by, limit, connection.execute(YOUNGEST, (FRESHEST_OF,)))
+
+
+def claim_of_lots(
+    connection: sqlite3.Connection, holds: OrderHolds, by: float, wanted: Mapping[str, int]
+) -> list[Pending]:
+    """Hold the youngest of each lot that are due and that nobody holds, so many of each."""
+    looks = looked_at(len(wanted))
+    claimed: list[Pending] = []
+    for lot, limit in wanted.items():
+        claimed += _claim(connection, holds, by, limit, connection.execute(YOUNGEST_OF_LOT, (lot, looks)))
+    return claimed
+
+
+def looked_at(lots: int) -> int:
+    """How many of the youngest of each of so many lots are looked at."""
+    return max(FRESHEST_OF // max(lots, 1), LEAST_OF_LOT)
+
+
+def _claim(
+    connection: sqlite3.Connection, holds: OrderHolds, by: float, limit: int, rows: sqlite3.Cursor
+) -> list[Pending]:
+    """Hold so many that are due of those whose number and due time the rows have."""
     wanted: list[int] = []
-    with closing(connection.execute(YOUNGEST, (FRESHEST_OF,))) as rows:
+    with closing(rows):
         for number, due in rows:
             if len(wanted) == limit:
                 break

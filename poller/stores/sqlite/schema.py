@@ -12,7 +12,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from poller.ports import StoreTooNewError
+from poller.ports import StoreMovedError, StoreTooNewError
+from poller.stores.sqlite import mark
 from poller.stores.sqlite.faults import corrupt
 
 _FIRST = (
@@ -89,16 +90,19 @@ _FIRST = (
     "CREATE INDEX deliveries_state ON deliveries (state)",
     "CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), run REAL, schedule REAL, wall INTEGER)",
 )
-STEPS = (_FIRST,)
+_LOTS = ("CREATE INDEX orders_pending ON orders (park_uuid, opened_run) WHERE state = 'pending'",)
+STEPS = (_FIRST, _LOTS)
 VERSION = len(STEPS)
 
 
 def check(connection: sqlite3.Connection, path: Path) -> int:
     """The version of the file, 0 for a new one, read without a write.
 
-    Raises StoreTooNewError, and StoreCorruptError where the file is another program's.
+    Raises StoreMovedError, StoreTooNewError, and StoreCorruptError where the file is another program's.
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if mark.is_marked(connection, version):
+        raise StoreMovedError(mark.told(mark.read(connection), path))
     if version > VERSION:
         raise StoreTooNewError(
             f"{path} is a store of version {version} and this program knows {VERSION} at most: it was left "

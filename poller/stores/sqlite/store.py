@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -77,8 +77,8 @@ class SqliteStore:
         """Open or create the store at `path`, whose folder exists.
 
         Waits at most `lock_wait` seconds for another process to let go. `inline` runs every job in the
-        caller's step instead of in a thread: for simulated time. Raises StoreHeldError, StoreTooNewError,
-        StoreCorruptError and StoreUnavailableError.
+        caller's step instead of in a thread: for simulated time. Raises StoreHeldError, StoreMovedError,
+        StoreTooNewError, StoreCorruptError and StoreUnavailableError.
         """
         lock = await StoreLock.acquire(path, lock_wait)
         try:
@@ -158,6 +158,14 @@ class SqliteStore:
 
         return await self._holding(work, self._give_back_orders)
 
+    async def claim_of_lots(self, by: float, wanted: Mapping[str, int]) -> list[Pending]:
+        def work(connection: sqlite3.Connection) -> tuple[list[Pending], list[int]]:
+            self._settle_releases(connection)
+            claimed = schedule.claim_of_lots(connection, self._orders, by, wanted)
+            return claimed, [pending.id for pending in claimed]
+
+        return await self._holding(work, self._give_back_orders)
+
     async def hold(self, key: OrderKey) -> Pending:
         def work(connection: sqlite3.Connection) -> tuple[Pending, list[int]]:
             self._settle_order(connection, key)
@@ -208,6 +216,9 @@ class SqliteStore:
         return await self._writer.submit(
             lambda connection: outbox.bring_forward(connection, self._deliveries, due, limit, before)
         )
+
+    def undelivered(self) -> int | None:
+        return self._tally.undelivered
 
     async def next_delivery(self) -> float | None:
         def work(connection: sqlite3.Connection) -> float | None:

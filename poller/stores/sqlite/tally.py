@@ -20,20 +20,24 @@ OLDEST_UNDELIVERED = "SELECT min(made_run) FROM deliveries INDEXED BY deliveries
 
 
 class Tally:
-    """Used by one thread at a time, inside a transaction. What the numbers are is said at `ports.Counts`."""
+    """Used by one thread at a time, inside a transaction. What the numbers are is said at `ports.Counts`.
+
+    `undelivered` may be read by any thread: for a moment it may tell of a transaction that is not yet committed.
+    """
 
     def __init__(self, connection: sqlite3.Connection, journal: Journal) -> None:
         self._journal = journal
-        self._pending, self._undecided, self._undelivered, self._dead = connection.execute(ALL).fetchone()
+        self.undelivered: int
+        self._pending, self._undecided, self.undelivered, self._dead = connection.execute(ALL).fetchone()
 
     def add(self, *, pending: int = 0, undecided: int = 0, undelivered: int = 0, dead: int = 0) -> None:
         """So many more, or fewer."""
         if not (pending or undecided or undelivered or dead):
             return
-        before = self._pending, self._undecided, self._undelivered, self._dead
+        before = self._pending, self._undecided, self.undelivered, self._dead
         self._pending += pending
         self._undecided += undecided
-        self._undelivered += undelivered
+        self.undelivered += undelivered
         self._dead += dead
         self._journal.add(lambda: self._restore(before))
 
@@ -41,11 +45,11 @@ class Tally:
         return Counts(
             self._pending,
             self._undecided,
-            self._undelivered,
+            self.undelivered,
             self._dead,
             connection.execute(OLDEST_PENDING).fetchone()[0],
             connection.execute(OLDEST_UNDELIVERED).fetchone()[0],
         )
 
     def _restore(self, before: tuple[int, int, int, int]) -> None:
-        self._pending, self._undecided, self._undelivered, self._dead = before
+        self._pending, self._undecided, self.undelivered, self._dead = before

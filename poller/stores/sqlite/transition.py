@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
 
 from poller.core.orders import Change, Order, OrderKey, State
 from poller.ports import Making
@@ -60,10 +59,10 @@ def _with_noted(order: Order, noted: Noted) -> Order:
     """The order as it would be read, were what is noted of it written down."""
     last = noted.runs[-1].answer if noted.runs else order.last_answer
     if last is not None:
-        last = replace(last, at=whole_ms(last.at))
+        last = last._replace(at=whole_ms(last.at))
     if order.state is not State.PENDING or noted.due is None:
-        return replace(order, polls=order.polls + noted.polls, last_answer=last)
-    return replace(order, polls=order.polls + noted.polls, last_answer=last, due=noted.due, errors=noted.errors)
+        return order._replace(polls=order.polls + noted.polls, last_answer=last)
+    return order._replace(polls=order.polls + noted.polls, last_answer=last, due=noted.due, errors=noted.errors)
 
 
 def _is_pending(order: Order) -> bool:

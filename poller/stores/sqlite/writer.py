@@ -16,7 +16,7 @@ from poller.stores.sqlite.batch import Job, Transactions
 
 BATCH_MAX = 500  # jobs in one transaction, so that none waits long for the others
 BUSY_S = 0.01  # where durable batches follow one another this closely, there is load;
-GATHER_S = 0.0005  # then the next one waits so long for company: each costs a sync of the disk
+GATHER_S = 0.001  # then the next one waits so long for company: each costs a sync of the disk
 CLOSED = "the store is closed"
 
 T = TypeVar("T")
