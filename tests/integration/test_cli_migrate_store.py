@@ -218,7 +218,7 @@ async def test_wrong_usage_exits_2_and_shows_no_password(words: list[str], told:
 
 
 async def test_a_url_that_the_driver_does_not_take_is_wrong_usage_and_costs_nothing(path: Path, url: str) -> None:
-    result = await typed(f"sqlite:///{path}", f"{url}&sslmode=wrong")
+    result = await typed(f"sqlite:///{path}", f"{url}&sslnegotiation=wrong")
     assert result.exit_code == 2
     assert "POSTGRES_URL cannot be used: " in result.stderr
     await (await SqliteStore.open(path)).close()
