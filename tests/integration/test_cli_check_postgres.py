@@ -209,7 +209,7 @@ async def test_a_server_that_is_away_or_says_nothing_is_told_in_time(
 
 
 async def test_a_url_that_the_driver_does_not_take_ends_the_check_with_78(tmp_path: Path, url: str) -> None:
-    code, store = await check(tmp_path, f"{url}&sslmode=wrong")
+    code, store = await check(tmp_path, f"{url}&gsslib=wrong")
     assert (code, store["ok"]) == (78, False)
-    assert "sslmode" in store["found"]
+    assert "gsslib" in store["found"]
     assert store["do"] == "correct [store] url"
