@@ -39,14 +39,14 @@ class Ledger:
         self._trouble = trouble
         self._metrics = metrics
         self._waiting: dict[OrderKey, set[asyncio.Event]] = {}
-        self._bells: set[Bell] = set()
+        self._bells: dict[Bell, None] = {}  # rung in the order in which they came
 
     def add_bell(self, bell: Bell) -> None:
         """Have `bell` rung whenever a notice may have been made."""
-        self._bells.add(bell)
+        self._bells[bell] = None
 
     def remove_bell(self, bell: Bell) -> None:
-        self._bells.discard(bell)
+        self._bells.pop(bell, None)
 
     async def change(self, key: OrderKey, change: Callable[[Order, datetime], Change | None]) -> Order:
         """Apply a pure transition, which is given the order and the wall clock; durable when it returns.
