@@ -47,6 +47,11 @@ class PostgresServer:
         self._make()
         self.start()
 
+    @property
+    def database_url(self) -> str:
+        """Without a schema."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/postgres"
+
     def url(self, schema: str, port: int | None = None) -> str:
         """Of the store in that schema."""
         return f"postgresql://{USER}@127.0.0.1:{port or self.port}/postgres?search_path={schema}"

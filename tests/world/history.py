@@ -34,10 +34,13 @@ GIVE_UP_DELIVERY_S = 7200.0
 GATE_RETRY_S = 2.0  # an order that was not acknowledged is handed in again
 SETTLED_AFTER_S = 900.0  # at most, after the plan and the last start, so that everything can end
 LOOK_EVERY_S = 20.0
+SLACK_S = 2.0
 
 
 class History:
     """Runs a plan to its end; afterwards `record` and `final` are what the promises are held against."""
+
+    slack = SLACK_S
 
     def __init__(self, seed: int) -> None:
         self.plan: Plan = draw(seed)
@@ -77,7 +80,7 @@ class History:
         except Crash:
             self._crash_at = None
             self._disk.crash(power=power)
-            _bury(loop)
+            bury(loop)
             return True
         finally:
             self._now = self.record.ups[-1][1] = loop.time()
@@ -225,7 +228,7 @@ async def _nothing() -> None:
     return
 
 
-def _bury(loop: VirtualLoop) -> None:
+def bury(loop: VirtualLoop) -> None:
     """End the tasks of a process that died; its disk is closed, so that what they still do reaches nobody."""
     for task in asyncio.all_tasks(loop):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
