@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import replace
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -15,6 +16,7 @@ from tests.integration.postgres_server import shared_server
 from tests.world.fleet import server as lockstep
 from tests.world.fleet.history import FleetHistory, run_fleet
 from tests.world.fleet.network import Network, Wire
+from tests.world.fleet.plan import Blow, Fault, Place, draw_fleet
 from tests.world.fleet.planted import FLEET_PLANTS
 from tests.world.fleet.processes import FleetLoop, Process
 from tests.world.fleet.promises import broken
@@ -73,6 +75,15 @@ def test_a_fault_planted_in_a_fleet_is_caught(server: Server, name: str, monkeyp
     FLEET_PLANTS[name](monkeypatch)
     seeds = range(CAUGHT_AT[name], CAUGHT_AT[name] + CAUGHT_WITHIN)
     assert any(broken(run_fleet(seed, server)) for seed in seeds)
+
+
+def test_who_was_paused_takes_no_lease_from_those_that_joined_meanwhile(server: Server) -> None:
+    """It is ahead of all others then, and so is who hears of it: the others' leases are over, by that time."""
+    seed = next(seed for seed in range(100) if draw_fleet(seed).world.calm and len(draw_fleet(seed).joins) == 3)
+    pause = Fault(5.0, Place.ANYWHERE, 0, Blow.FREEZE, 0, 30.0)
+    plan = replace(draw_fleet(seed), joins=[0.0, 20.0, 21.0], steady=False, faults=[pause])
+    _, *joined = run_fleet(seed, server, plan).members
+    assert [[len(process.sessions) for process in member.lives] for member in joined] == [[1], [1]]
 
 
 # The world itself.

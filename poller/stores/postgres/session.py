@@ -32,9 +32,12 @@ _RENEW = (
     "WHERE id = $1 AND NOT dead RETURNING true"
 )
 _FURTHEST = "SELECT max(run), max(schedule) FROM sessions"
+_LEASES = "SELECT id, lease_until FROM sessions WHERE NOT dead AND id <> $1 AND id <> 0"
 _MARK = (
-    "WITH gone AS MATERIALIZED (SELECT id FROM sessions WHERE NOT dead AND lease_until < $1 AND id <> $2 "
-    "FOR UPDATE SKIP LOCKED) UPDATE sessions s SET dead = true FROM gone WHERE s.id = gone.id"
+    "WITH gone AS MATERIALIZED (SELECT s.id FROM sessions s "
+    "JOIN unnest($1::bigint[], $2::float8[]) AS n (id, lease) ON s.id = n.id "
+    "WHERE s.lease_until = n.lease AND NOT s.dead FOR UPDATE OF s SKIP LOCKED) "
+    "UPDATE sessions s SET dead = true FROM gone WHERE s.id = gone.id"
 )
 _DEAD = "SELECT id FROM sessions WHERE dead AND id <> 0"
 FREE = tuple(
@@ -63,6 +66,8 @@ class Session:
         self.id: int | None = None
         self._name = name
         self._terms = terms
+        self._still = terms.expiry - terms.heartbeat  # above the time for which a daemon trusts its own lease
+        self._seen: dict[int, tuple[float, float]] = {}  # the others' leases, and since when each is the same
         self._fleet = fleet
         self._lost = lost
         self._given_up: list[int] = []
@@ -130,8 +135,9 @@ class Session:
         self.renewed(number, sent)
         [furthest] = await connection.fetch(_FURTHEST)
         self._fleet.met(*furthest)
-        if self._may_judge(sent):
-            await connection.execute(_MARK, self._fleet.run(), number)
+        over = await self._run_out(connection, number)
+        if self._may_judge(sent) and over:
+            await connection.execute(_MARK, *map(list, zip(*over, strict=True)))
         return await self._bury(connection)
 
     async def end(self, connection: Connection) -> None:
@@ -140,6 +146,23 @@ class Session:
             await connection.execute(_END, self.id)
             self.id, self._renewed = None, float("-inf")
         await self._bury(connection)
+
+    async def _run_out(self, connection: Connection, number: int) -> list[tuple[int, float]]:
+        """The others whose lease is over and has not been renewed for as long as they may trust it; and its end.
+
+        The second by this daemon's own clock: the fleet's time jumps where one that was paused goes on.
+        """
+        leases = await connection.fetch(_LEASES, number)
+        run, now = self._fleet.run(), time.monotonic()
+        seen, self._seen = self._seen, {}
+        for one, lease in leases:
+            before = seen.get(one)
+            self._seen[one] = (lease, now) if before is None or before[0] != lease else before
+        return [
+            (one, lease)
+            for one, (lease, since) in self._seen.items()
+            if lease < run and now - since >= self._still
+        ]
 
     def _may_judge(self, now: float) -> bool:
         """Who was out of touch may be ahead of the others by as much: they hear of it first, and move forward."""
