@@ -19,8 +19,7 @@ def fence_left_out(patch: pytest.MonkeyPatch) -> None:
     fence = Session.fence
 
     async def careless(self: Session, connection: Any, number: int, tally: Tally | None = None) -> None:
-        await connection.execute("UPDATE sessions SET dead = dead WHERE id = $1", number)
-        if not await connection.fetchval("SELECT dead FROM sessions WHERE id = $1", number):
+        if await connection.fetchval("SELECT NOT dead FROM sessions WHERE id = $1", number):
             await fence(self, connection, number, tally)
 
     patch.setattr(Session, "fence", careless)
