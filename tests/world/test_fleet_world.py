@@ -25,10 +25,10 @@ from tests.world.fleet.server import Server
 HISTORIES = 4
 CAUGHT_WITHIN = 60  # from the seed where it is known to be caught
 CAUGHT_AT = {
-    "fence_left_out": 0,
+    "fence_left_out": 9,
     "lease_not_checked_before_a_send": 46,
     "holds_of_the_dead_not_freed": 1,
-    "ended_by_whoever_wants": 0,
+    "ended_by_whoever_wants": 9,
     "numbers_of_the_dead_forgotten": 3,
     "a_rate_for_each_daemon": 0,
 }
