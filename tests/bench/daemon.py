@@ -33,6 +33,7 @@ class Settings:
     max_interval: float = 900.0
     webhook: bool = False
     undecided_after: float = 0.0
+    store: str | None = None  # its url; a file beside the configuration where there is none
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class FastPlatform:
     """`fast_platform` in a process of its own."""
 
     port: int
+    pid: int
 
     @property
     def url(self) -> str:
@@ -65,8 +67,8 @@ def listening(*words: str) -> Iterator[tuple[int, int]]:
 @contextmanager
 def fast_platform() -> Iterator[FastPlatform]:
     """Start one, and end it."""
-    with listening("-m", "tests.bench.fast_platform") as (port, _):
-        yield FastPlatform(port)
+    with listening("-m", "tests.bench.fast_platform") as (port, pid):
+        yield FastPlatform(port, pid)
 
 
 @dataclass(slots=True)
@@ -135,6 +137,8 @@ def write_configuration(folder: Path, platform: str, settings: Settings) -> int:
     ]
     if settings.webhook:
         lines += ["[webhook]", f'url = "{platform}/notices"', 'secret_file = "webhook.secret"']
+    if settings.store is not None:
+        lines += ["[store]", f'url = "{settings.store}"']
     (folder / "poller.toml").write_text("\n".join(lines) + "\n")
     return port
 

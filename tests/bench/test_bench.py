@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import backlog, intake, pictures, realistic, saturation, scripted
+from tests.bench import backlog, fleet, intake, pictures, realistic, saturation, scripted
 from tests.bench.daemon import Settings, daemon, fast_platform
 from tests.bench.figures import Figure, percentile
 from tests.bench.load import post
@@ -51,6 +51,13 @@ def test_the_same_figures_make_the_same_picture(tmp_path: Path) -> None:
 def test_the_bare_loop_and_the_daemon_do_the_same_work() -> None:
     assert saturation.bare(4, orders=20, queries=3).polls_per_s > 0
     assert saturation.ours(4, orders=20, queries=3).cpu_us > 0  # it asserts that each was asked as often
+
+
+def test_a_fleet_does_the_work_of_one_and_what_its_database_takes_is_counted() -> None:
+    taken = fleet.taken_by(2, orders=40)  # it asserts that each was asked as often
+    assert taken.polls_per_s > 0
+    assert taken.daemons > taken.platform > 0
+    assert taken.cores > 0
 
 
 def test_a_realistic_minute_is_followed_to_its_last_notice(monkeypatch: pytest.MonkeyPatch) -> None:
