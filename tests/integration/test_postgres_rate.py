@@ -64,6 +64,17 @@ async def test_one_daemon_alone_nearly_reaches_the_rate_and_never_passes_it(join
     assert len(times) >= 1.4 * 200 * 0.75
 
 
+async def test_each_of_several_gets_its_share_soon(join: Join) -> None:
+    """With what one reserves at a time they all find room ahead, so that they take turns."""
+    rate, daemons, seconds = 500, 5, 2.0
+    throttles = [await join(rate) for _ in range(daemons)]
+    shares: list[list[float]] = [[] for _ in throttles]
+    until = time.monotonic() + seconds
+    await asyncio.gather(*(use(one, times, until) for one, times in zip(throttles, shares, strict=True)))
+    assert min(map(len, shares)) > 0.7 * sum(map(len, shares)) / daemons
+    assert most_in_a_second([at for times in shares for at in times]) <= rate
+
+
 async def test_three_daemons_share_the_rate_fairly_and_never_pass_it(join: Join) -> None:
     shares: list[list[float]] = [[], [], []]
     throttles = [await join(200) for _ in shares]
