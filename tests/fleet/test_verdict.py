@@ -99,6 +99,18 @@ def test_queries_on_their_way_at_the_stop_do_not_count_as_a_second_of_the_rate()
     assert verdict.broken["seconds above the rate"]
 
 
+def test_what_the_witness_saw_late_while_it_caught_up_is_not_held_against_the_daemons() -> None:
+    late = [(2, query(name, 8.0 + number / 100, 8.5)) for number, name in enumerate("cdef")]
+    seen = more(sound(), *late)
+    assert judge(seen).broken["seconds above the rate"]
+
+    def blocked(*spans: Span) -> Seen:
+        return replace(seen, evidence=replace(seen.evidence, blocked=list(spans)))
+
+    assert judge(blocked(Span(6.5, 7.99), Span(7.996, 8.1))).ok
+    assert not judge(blocked(Span(7.9, 7.95), Span(7.996, 8.1))).ok
+
+
 BREACHES: dict[str, tuple[str, Callable[[Seen], Seen]]] = {
     "an acknowledged order is gone": (
         "acknowledged orders lost",

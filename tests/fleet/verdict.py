@@ -10,6 +10,7 @@ from poller.simulator import Query
 from poller.simulator.record import Key
 from tests.chaos import verdict as one_daemon
 from tests.chaos.evidence import Evidence
+from tests.chaos.faults import BEAT_S
 from tests.chaos.queries import Rate, rate
 from tests.chaos.spans import Span
 from tests.chaos.witness import Asked
@@ -86,7 +87,8 @@ def judge(seen: Seen) -> Verdict:
     of_these, others = overlapping(seen.queries, excused)
     common = one_daemon.judge(seen.evidence)
     late = {number for way in seen.ways for number in way.on_way}
-    speed = rate((one for number, one in enumerate(seen.asked) if number not in late), (), seen.evidence.blocked)
+    blocked = until_caught_up(seen.evidence.blocked)
+    speed = rate((one for number, one in enumerate(seen.asked) if number not in late), (), blocked)
     broken = {name: found for name, found in common.broken.items() if name not in ELSEWHERE}
     broken["stale writes"] = seen.audit.stale
     broken["stopped daemons that did not find their lease lost"] = list(seen.unaware)
@@ -129,6 +131,20 @@ def find_ways(seen: Seen) -> None:
                 way.on_way.add(number)
                 if query.arrived >= way.goes_on:
                     way.after.add(number)
+
+
+def until_caught_up(blocked: Iterable[Span]) -> list[Span]:
+    """Spans in which the witness was late, those as one between which it had no beat in time.
+
+    What came while it did not run is seen after that, as fast as it can, which makes it late again.
+    """
+    joined: list[Span] = []
+    for span in blocked:
+        if joined and span.start - joined[-1].end < BEAT_S:
+            joined[-1] = Span(joined[-1].start, span.end)
+        else:
+            joined.append(span)
+    return joined
 
 
 def overlapping(queries: Iterable[Query], excused: Collection[int]) -> tuple[list[str], list[str]]:

@@ -71,7 +71,7 @@ async def test_each_of_several_gets_its_share_soon(join: Join) -> None:
     shares: list[list[float]] = [[] for _ in throttles]
     until = time.monotonic() + seconds
     await asyncio.gather(*(use(one, times, until) for one, times in zip(throttles, shares, strict=True)))
-    assert min(map(len, shares)) > 0.7 * sum(map(len, shares)) / daemons
+    assert min(map(len, shares)) > 0.6 * sum(map(len, shares)) / daemons
     assert most_in_a_second([at for times in shares for at in times]) <= rate
 
 
