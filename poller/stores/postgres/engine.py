@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from poller.ports import HeldElsewhereError, Progress, Stamp, StoreUnavailableError, UnknownOrderError
-from poller.stores.postgres import schema
+from poller.stores.postgres import migration
 from poller.stores.postgres.address import Address, parse
 from poller.stores.postgres.faults import is_passing
 from poller.stores.postgres.fleet import PRESENT, FleetTime, read_stamp
@@ -26,7 +26,7 @@ from poller.stores.sqlite.journal import Journal
 from poller.stores.sqlite.notes import Notes
 
 READERS = 2
-OPEN_S = 20.0  # tables may have to be made
+OPEN_S = 20.0
 READ_S = 10.0
 CLOSE_S = 10.0
 LAST_S = 2.0  # of it, for saying goodbye
@@ -76,8 +76,8 @@ class Engine:
         address = parse(url, password, tls)
         line = Line(address)
         try:
-            async with line.use(OPEN_S) as connection:
-                await schema.migrate(connection, address.place)
+            async with line.use(migration.BUILD_S) as connection:  # each statement has a bound of its own
+                await migration.migrate(connection, address.place, lease)
         finally:
             await line.close(LAST_S)
         presence = Line(address, greeting=PRESENT, idle_session_timeout=f"{lease * 1000:.0f}")

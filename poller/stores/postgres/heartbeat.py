@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from poller.ports import StoreUnavailableError
-from poller.stores.postgres import overview
+from poller.stores.postgres import migration, overview
 from poller.stores.postgres.lines import Line
 from poller.stores.postgres.session import HEARTBEATS, Session
 
@@ -25,6 +25,7 @@ class Heartbeat:
         self._session = session
         self._every = lease / HEARTBEATS
         self._size_at = float("-inf")
+        self._contracted = False
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -36,6 +37,7 @@ class Heartbeat:
             try:
                 async with self._line.use(self._every) as connection:
                     await self._session.beat(connection)
+                    self._contracted = self._contracted or await migration.contract(connection)
                     if time.monotonic() - self._size_at >= SIZE_EVERY_S:
                         self.size_bytes = await overview.size_bytes(connection)
                         self._size_at = time.monotonic()

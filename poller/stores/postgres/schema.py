@@ -1,17 +1,52 @@
-"""The tables, and how an older store becomes a newer one.
+"""The tables, and the steps in which they grow; `migration` takes them.
 
-A released step is never edited: a change of the tables is a new step at the end of `STEPS`. `*_run`, `run`,
-`lease_until`, `due` and `schedule` are seconds (see `poller.timeline`); `*_at` and `wall` are for people.
-A row of `orders` is never deleted: its number is taken for ever. Its `ended_run` says since when it is final,
-and is null while it is pending and once it has been pruned. A row of `schedule` exists only while its order is
-pending. `holder` is the session that holds an order or a delivery, `teller` the one that logs a notice; both are
-null for nobody. Row 0 of `sessions` is what sessions leave behind that have ended.
+A released step is never edited: a change of the tables is a new step at the end of `STEPS`. Older programs use
+the tables meanwhile, so a change comes in two releases. The first expands: new tables, columns and indexes that
+older programs need not know, and a program that writes the old and the new. Once no older one is left, a later
+release contracts: it takes away what its program neither reads nor needs to write, and can do with still there.
+
+`*_run`, `run`, `lease_until`, `due` and `schedule` are seconds (see `poller.timeline`); `*_at` and `wall` are for
+people. A row of `orders` is never deleted: its number is taken for ever. Its `ended_run` says since when it is
+final, and is null while it is pending and once it has been pruned. A row of `schedule` exists only while its
+order is pending. `holder` is the session that holds an order or a delivery, `teller` the one that logs a notice;
+both are null for nobody. Row 0 of `sessions` is what sessions leave behind that have ended; `program` is how many
+steps a session's program knows.
 """
 
 from __future__ import annotations
 
-from poller.ports import StoreTooNewError, StoreUnavailableError
-from poller.stores.postgres.lines import Connection
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Expands:
+    """What older programs go on beside. All its statements are in one transaction, which holds nobody up for long:
+    none reads or writes a large table, and they lock one table that is in use at most.
+    """
+
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Builds:
+    """An index of a table that may be large, built outside a transaction while everybody goes on."""
+
+    name: str
+    on: str  # "TABLE (COLUMNS) …"
+
+
+@dataclass(frozen=True, slots=True)
+class Contracts:
+    """What older programs cannot go on beside, in one transaction as short as that of `Expands`.
+
+    It waits until none of them is left. As the last steps of a program it waits while that program runs; with
+    other kinds of steps behind it the program does not start before.
+    """
+
+    statements: tuple[str, ...]
+
+
+Step = Expands | Builds | Contracts
 
 # What is taken on is in every index at once, so there are few, and the hot ones hold pending rows alone.
 _FIRST = (
@@ -99,12 +134,14 @@ _FIRST = (
         run double precision NOT NULL,
         schedule double precision,
         wall timestamptz,
+        program integer NOT NULL,
         pending bigint NOT NULL DEFAULT 0,
         undecided bigint NOT NULL DEFAULT 0,
         undelivered bigint NOT NULL DEFAULT 0,
         given_up bigint NOT NULL DEFAULT 0
     ) WITH (fillfactor = 50)""",
-    "INSERT INTO sessions (id, name, lease_until, run) VALUES (0, 'those that have ended', 'infinity', 0)",
+    "INSERT INTO sessions (id, name, lease_until, run, program) "
+    "VALUES (0, 'those that have ended', 'infinity', 0, 0)",
 )
 # Errands are looked at as a whole, and are few. `reserved` is in seconds of PostgreSQL's own clock.
 _FLEET = (
@@ -122,60 +159,22 @@ _FLEET = (
     )""",
     "CREATE TABLE rates (account text PRIMARY KEY, reserved double precision NOT NULL) WITH (fillfactor = 50)",
 )
-STEPS = (_FIRST, _FLEET)
-VERSION = len(STEPS)
+STEPS: list[Step] = [Expands(_FIRST + _FLEET)]
 TABLES = ("orders", "schedule", "history", "deliveries", "sessions", "errands", "outages", "rates", "version")
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('poller tables', 0))"
-_HAS_TABLES = (
-    "SELECT to_regclass(format('%I.version', $1::text)) IS NOT NULL, EXISTS (SELECT FROM pg_class c "
-    "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = ANY($2::text[]))"
-)
-_SCHEMA = "SELECT split_part(current_setting('search_path'), ',', 1)"
+
+def newest() -> int:
+    """The version of the tables once all steps that this program knows are taken: what it counts as, too."""
+    return len(STEPS)
 
 
-async def check(connection: Connection, place: str) -> int:
-    """The version of the store, 0 for a new one, read without a write.
-
-    Raises StoreTooNewError, and StoreUnavailableError where the tables are another program's.
-    """
-    schema = str(await connection.fetchval(_SCHEMA)).strip('" ')
-    [(ours, others)] = await connection.fetch(_HAS_TABLES, schema, list(TABLES))
-    if not ours:
-        if others:
-            raise StoreUnavailableError(
-                f"the schema {schema} in PostgreSQL at {place} has another program's tables in it: name another "
-                "one with ?search_path=… in [store] url"
-            )
-        return 0
-    version = int(await connection.fetchval("SELECT version FROM version"))
-    if version > VERSION:
-        raise StoreTooNewError(
-            f"the store in PostgreSQL at {place} is of version {version} and this program knows {VERSION} at "
-            "most: it was left untouched; install the newer program again"
-        )
-    return version
+def needed() -> int:
+    """The version without which this program does not start: all but the contracting steps at the end."""
+    return max((number for number, step in enumerate(STEPS, 1) if not isinstance(step, Contracts)), default=0)
 
 
-async def migrate(connection: Connection, place: str) -> None:
-    """Bring the store to the newest version, all steps in one transaction, one daemon at a time.
-
-    Raises as `check` does.
-    """
-    if await check(connection, place) == VERSION:
-        return
-    await connection.execute("BEGIN")
-    await connection.execute(_LOCK)
-    version = await check(connection, place)
-    if version == 0:
-        schema = str(await connection.fetchval(_SCHEMA)).strip('" ')
-        quoted = await connection.fetchval("SELECT quote_ident($1)", schema)
-        if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema):
-            await connection.execute(f"CREATE SCHEMA {quoted}")  # to create none takes fewer rights
-        await connection.execute("CREATE TABLE version (version integer NOT NULL)")
-        await connection.execute("INSERT INTO version VALUES (0)")
-    for step in STEPS[version:]:
-        for statement in step:
-            await connection.execute(statement)
-    await connection.execute("UPDATE version SET version = $1", VERSION)
-    await connection.execute("COMMIT")
+def usable_from(version: int) -> int:
+    """The oldest program that may use tables of that version."""
+    return max(
+        (number for number, step in enumerate(STEPS[:version], 1) if isinstance(step, Contracts)), default=1
+    )

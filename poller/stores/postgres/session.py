@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from poller.ports import LeaseLostError
+from poller.stores.postgres import migration, schema
 from poller.stores.postgres.fleet import FleetTime, Tally
 from poller.stores.postgres.lines import Connection
 
@@ -21,7 +22,10 @@ LEASE_S = 15.0
 HEARTBEATS = 4  # in a lease
 FREED = 5000  # holds in one transaction
 
-_BEGIN = "INSERT INTO sessions (id, name, lease_until, run, schedule, wall) VALUES ($1, $2, $3, $4, $5, $6)"
+_BEGIN = (
+    "INSERT INTO sessions (id, name, lease_until, run, schedule, wall, program) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7)"
+)
 _SUPERSEDE = (
     "UPDATE sessions SET dead = true WHERE id <> $1 AND (id = ANY($2::bigint[]) OR name = $3) AND NOT dead"
 )
@@ -76,13 +80,17 @@ class Session:
         return max(self._renewed + self._lease - self._margin - time.monotonic(), 0.0)
 
     async def ensure(self, connection: Connection) -> int:
-        """The session's id; where there is none, or it was given up, a new one that holds nothing."""
+        """The session's id; where there is none, or it was given up, a new one that holds nothing.
+
+        Raises StoreTooNewError where the tables have become too new for this program meanwhile.
+        """
         async with self._beginning:
             if self.id is None:
                 number, sent = secrets.randbits(62) + 1, time.monotonic()
-                run, schedule, wall = self._fleet.now()
+                times = (run, _, _) = self._fleet.now()
                 await connection.execute("BEGIN")
-                await connection.execute(_BEGIN, number, self._name, run + self._lease, run, schedule, wall)
+                await migration.admit(connection)
+                await connection.execute(_BEGIN, number, self._name, run + self._lease, *times, schema.newest())
                 name = self._name if self._first else None  # a daemon's start ends what was before it
                 ended = await connection.execute(_SUPERSEDE, number, self._given_up, name)
                 await connection.execute("COMMIT")
