@@ -48,7 +48,10 @@ class Contracts:
 
 Step = Expands | Builds | Contracts
 
-# What is taken on is in every index at once, so there are few, and the hot ones hold pending rows alone.
+# What is taken on is in every index at once, so there are few, and the hot ones hold pending rows alone. A row
+# that leaves one of those lets a dead entry behind, which those who look there meet until the table is
+# vacuumed. So that comes after so many, however large the table is; and the notices that are settled are in a
+# table apart, which nobody looks through, so that the other one is small and vacuumed within minutes.
 _FIRST = (
     """CREATE TABLE orders (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -67,8 +70,10 @@ _FIRST = (
         pay_origin text,
         pay_origin_desc text,
         UNIQUE (park_uuid, pay_partner)
-    )""",
-    "CREATE INDEX orders_state ON orders (state, id) WHERE state <> 'paid'",
+    ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500000,
+        vacuum_index_cleanup = on)""",
+    "CREATE INDEX orders_lot ON orders ((park_uuid || ''), id)",  # not to be tried where a number is known
+    "CREATE INDEX orders_state ON orders (state, id) WHERE state <> 'pending'",
     "CREATE INDEX orders_ended ON orders (ended_run, id) WHERE ended_run IS NOT NULL",
     "CREATE INDEX orders_late ON orders (ended_run) WHERE ended_run IS NOT NULL AND undecided_at IS NOT NULL",
     "CREATE INDEX orders_conflict ON orders (conflict_at) WHERE conflict_at IS NOT NULL",
@@ -102,9 +107,10 @@ _FIRST = (
         prompt text NOT NULL,
         PRIMARY KEY (order_id, n)
     )""",
+    "CREATE SEQUENCE deliveries_id",
     """CREATE TABLE deliveries (
-        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        event_id text COLLATE "C" NOT NULL UNIQUE,
+        id bigint NOT NULL DEFAULT nextval('deliveries_id'),
+        event_id text COLLATE "C" NOT NULL,
         order_id bigint NOT NULL,
         type text NOT NULL,
         body text NOT NULL,
@@ -119,11 +125,17 @@ _FIRST = (
         last_at timestamptz,
         logged boolean NOT NULL DEFAULT false,
         teller bigint
-    ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000)""",
-    "CREATE INDEX deliveries_due ON deliveries (due, id) WHERE state = 'pending' AND holder IS NULL",
-    "CREATE INDEX deliveries_made ON deliveries (made_run) WHERE state = 'pending'",
-    "CREATE INDEX deliveries_unlogged ON deliveries (id) WHERE NOT logged",
-    "CREATE INDEX deliveries_holder ON deliveries (holder) WHERE holder IS NOT NULL",
+    ) PARTITION BY LIST ((state = 'pending' OR NOT logged))""",
+    """CREATE TABLE deliveries_open PARTITION OF deliveries (PRIMARY KEY (id), UNIQUE (event_id))
+        FOR VALUES IN (true)
+        WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000)""",
+    # Without the check, queries of what is open would look here, too.
+    """CREATE TABLE deliveries_settled PARTITION OF deliveries (PRIMARY KEY (id), UNIQUE (event_id),
+        CHECK (state <> 'pending' AND logged AND holder IS NULL)) FOR VALUES IN (false)""",
+    "CREATE INDEX deliveries_due ON deliveries_open (due, id) WHERE state = 'pending' AND holder IS NULL",
+    "CREATE INDEX deliveries_made ON deliveries_open (made_run) WHERE state = 'pending'",
+    "CREATE INDEX deliveries_unlogged ON deliveries_open (id) WHERE NOT logged",
+    "CREATE INDEX deliveries_holder ON deliveries_open (holder) WHERE holder IS NOT NULL",
     "CREATE INDEX deliveries_order ON deliveries (order_id, id)",
     "CREATE INDEX deliveries_state ON deliveries (state, id)",
     """CREATE TABLE sessions (

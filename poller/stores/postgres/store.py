@@ -47,6 +47,7 @@ class PostgresStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._horizon = Horizon()
+        self._pruned_to = float("-inf")
 
     @classmethod
     async def open(
@@ -219,11 +220,13 @@ class PostgresStore:
         return await self._engine.read(lambda connection: overview.settlements(connection, limit), noted=True)
 
     async def prune(self, ended_by: float, limit: int) -> int:
-        async def work(transaction: Transaction) -> int:
+        async def work(transaction: Transaction) -> list[float]:
             await settle(transaction)  # or what was noted of such an order would come after
-            return await overview.prune(transaction, ended_by, limit)
+            return await overview.prune(transaction, ended_by, limit, self._pruned_to)
 
-        return await self._engine.work(work)
+        pruned = await self._engine.work(work)
+        self._pruned_to = max(pruned, default=float("-inf"))  # after a round it is looked for from the start
+        return len(pruned)
 
     async def counts(self) -> Counts:
         return await self._engine.read(overview.counts)
