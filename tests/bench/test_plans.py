@@ -18,7 +18,7 @@ NOTHING = Pruned(0, 0.0, 0.0, 0.0, {})
 
 
 def found(rows: int, fresh: Taken, worn: Taken) -> Measurement:
-    return Measurement(Size(rows), {"it": [fresh]}, {"it": [worn]}, NOTHING)
+    return Measurement(Size(rows), {"it": [fresh]}, {"it": [worn]}, NOTHING, {})
 
 
 async def test_no_table_is_read_from_end_to_end_by_anything_that_the_store_asks(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from tests.bench.plans.asking import ASKED, Asking
 from tests.bench.plans.filling import Size, fill, rows
 from tests.bench.plans.measuring import Measured, Taken
 from tests.bench.plans.pruning import Pruned, prune_a_day
-from tests.bench.plans.wearing import wear
+from tests.bench.plans.wearing import vacuum, wear
 from tests.integration.postgres_server import beside, own_server
 
 SLACK = 30  # buffers: a page that was not full, another level of an index
@@ -44,6 +44,7 @@ class Measurement:
     fresh: Answers
     worn: Answers
     pruned: Pruned
+    vacuumed: dict[str, float]  # seconds, after that
 
 
 def main() -> int:
@@ -59,6 +60,9 @@ def main() -> int:
     console = Console(width=170)
     console.print(_table(found))
     console.print(_waits(found))
+    for one in found:
+        seconds = ", ".join(f"{table} {seconds:.1f} s" for table, seconds in one.vacuumed.items())
+        print(f"{one.size.rows / 1e6:g} M rows, vacuumed after that: {seconds}")
     for fault in faults:
         print(fault)
     print(f"{len(faults)} faults")
@@ -88,7 +92,9 @@ async def measure(size: Size, folder: Path) -> Measurement:
             worn = await wear(connection, size)
             print(f"dead rows before autovacuum comes: {worn}", file=sys.stderr, flush=True)
             again = await ask(connection, size)
-        return Measurement(size, fresh, again, await prune_a_day(url, size))
+        pruned = await prune_a_day(url, size)
+        async with beside(url) as connection:
+            return Measurement(size, fresh, again, pruned, await vacuum(connection))
     finally:
         server.remove()
 
