@@ -103,10 +103,11 @@ async def contract(connection: Connection) -> bool:
     Whether all are taken.
     """
     version = int(await connection.fetchval("SELECT version FROM version"))
-    for number in range(version + 1, schema.newest() + 1):
-        step = schema.STEPS[number - 1]
+    for number, step in enumerate(schema.STEPS, 1):
+        if number <= version or not isinstance(step, Contracts):
+            continue
         try:
-            if await _contract(connection, number, step.statements if isinstance(step, Contracts) else ()):
+            if await _contract(connection, number, step.statements):
                 return False
         except _HELD_UP:
             await connection.execute("ROLLBACK")
@@ -133,9 +134,8 @@ async def _make(connection: Connection, name: str) -> None:
         quoted = await connection.fetchval("SELECT quote_ident($1)", name)
         await connection.execute(f"CREATE SCHEMA {quoted}")  # to create none takes fewer rights
     for step in schema.STEPS:
-        for statement in (
-            step.statements if not isinstance(step, Builds) else (f"CREATE INDEX {step.name} ON {step.on}",)
-        ):
+        at_once = (f"CREATE INDEX {step.name} ON {step.on}",) if isinstance(step, Builds) else step.statements
+        for statement in at_once:
             await connection.execute(statement)
     await connection.execute("CREATE TABLE version (version integer NOT NULL, usable_from integer NOT NULL)")
     await connection.execute(

@@ -59,7 +59,7 @@ class PostgresStore:
         name: str = "",
         lease: float = LEASE_S,
     ) -> PostgresStore:
-        """Open the store at `url`, which is libpq's without a password, and make its tables where there are none.
+        """Open the store at `url`, which is libpq's without a password; its tables are made, or brought forward.
 
         `name` is the daemon's, the same at each of its starts: what an earlier one held is free at once. Without
         one that takes a lease. `lease` is in seconds. Raises ValueError for another kind of url,
