@@ -55,7 +55,14 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where there is room")
     words = parser.parse_args()
     sizes = [Size(int(millions * 1e6)) for millions in sorted(words.rows)]
-    found = [asyncio.run(measure(size, words.folder)) for size in sizes]
+    found: list[Measurement] = []
+    try:
+        for size in sizes:
+            found.append(asyncio.run(measure(size, words.folder)))
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        print("ended early: this is what was found until then", file=sys.stderr)
     faults = [fault for name in ASKED for fault in faults_of(name, found)]
     console = Console(width=170)
     console.print(_table(found))
