@@ -143,7 +143,9 @@ async def newest(
         order = "o.state DESC, o.id DESC"
     if park_uuid is not None:
         bound.append(park_uuid)
-        wanted.append("o.park_uuid || '' = $2")  # by `orders_lot`; that of the numbers is in no useful order
+        # By `orders_lot`, since that of the numbers is in no useful order; what is pending is walked as it is.
+        lot = "o.park_uuid || '' || ''" if state is State.PENDING else "o.park_uuid || ''"
+        wanted.append(f"{lot} = $2")
     where = " AND ".join(wanted)
     rows = await connection.fetch(
         f"SELECT {ORDER} {source} WHERE {where} ORDER BY {order} LIMIT ${len(bound) + 1}", *bound, limit
