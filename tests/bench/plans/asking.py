@@ -31,7 +31,7 @@ from poller.stores.postgres.rate import SharedRate
 from poller.stores.postgres.session import Session
 from poller.stores.sqlite.journal import Journal
 from poller.stores.sqlite.notes import Notes
-from tests.bench.plans.filling import DEAD, HELD, Size, event, lot, partner
+from tests.bench.plans.filling import DEAD, HELD, PER_S, Size, event, lot, partner
 from tests.bench.plans.measuring import Measured
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -227,7 +227,7 @@ ASKED: dict[str, Ask] = {
     "the status page": lambda it: overview.overview(
         it.connection, Since(it.size.run - 86_400, AT - timedelta(days=7), it.size.run - 60), 20
     ),
-    "what ended, a page": lambda it: overview.ended(it.connection, Ending(it.size.run - 5000, 0), 1000),
+    "what ended, a page": lambda it: overview.ended(it.connection, Ending(it.size.final / PER_S - 5000, 0), 1000),
     "what settled": lambda it: overview.settlements(it.connection, 400),
     "one order with everything": _order,
     "orders": lambda it: orders.newest(it.connection, None, None, PAGE, None),
