@@ -27,7 +27,8 @@ from poller.systemd import Notifier
 from poller.webhook import WebhookReceiver
 
 DAY_S = 86_400.0
-WAITING_S = 1.0  # a store that is not open by then is held by another daemon
+WAITING_S = 1.0  # a file that is not open by then is held by another daemon
+STARTING_S = 30.0  # while the store is opened the service manager is told, so often, to wait on
 
 log = structlog.get_logger()
 
@@ -50,7 +51,7 @@ async def serve(
     systemd, sentinel = Notifier(), Sentinel(_blocked)
     async with AsyncExitStack() as closing:
         closing.callback(sentinel.stop)
-        store = await _open_unless(stop, config)
+        store = await _open_unless(stop, config, systemd)
         if store is None:
             return
         closing.push_async_callback(_close, store)
@@ -167,8 +168,10 @@ def _settings(config: Config) -> Settings:
     )
 
 
-async def _open_unless(stop: asyncio.Event, config: Config) -> KeptStore | None:
-    """Open the store, waiting for another daemon to let go of it; None where we are told to stop first."""
+async def _open_unless(stop: asyncio.Event, config: Config, systemd: Notifier) -> KeptStore | None:
+    """Open the store, waiting for another daemon to let go of it, or for its tables to become this program's; None
+    where we are told to stop first.
+    """
     url, name = config.store.url, f"{socket.gethostname()} {config.intake.listen}"
     opening = asyncio.create_task(
         open_store(url, password=config.store.password, name=name, lease=config.store.lease)
@@ -178,8 +181,11 @@ async def _open_unless(stop: asyncio.Event, config: Config) -> KeptStore | None:
         done, _ = await asyncio.wait({opening, stopping}, timeout=WAITING_S, return_when=asyncio.FIRST_COMPLETED)
         if not done and not is_postgres(url):
             log.warning("store.waiting", store=url, reason="another process holds it")
-        if not done:
-            await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        while not done:
+            systemd.starting(2 * STARTING_S)
+            done, _ = await asyncio.wait(
+                {opening, stopping}, timeout=STARTING_S, return_when=asyncio.FIRST_COMPLETED
+            )
         return opening.result() if opening.done() else None
     finally:
         stopping.cancel()

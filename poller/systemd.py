@@ -20,6 +20,10 @@ class Notifier:
         """Orders can be taken on."""
         self._send(f"READY=1\nSTATUS={status}")
 
+    def starting(self, seconds: float) -> None:
+        """The start goes on, and may take so much longer."""
+        self._send(f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
+
     def alive(self) -> None:
         """The loops make progress."""
         self._send("WATCHDOG=1")

@@ -58,8 +58,10 @@ async def _look_at_postgres(url: str, password: str | None) -> Finding:
         mend = f"take sslmode out of [store] url, or anybody can pass himself off as {', '.join(servers)}"
     if not version:
         tables = "its tables will be made at the first start"
-    elif version < schema.VERSION:
-        tables = f"its tables are of version {version} and will be of {schema.VERSION} at the next start"
+    elif version < schema.needed():
+        tables = f"its tables are of version {version} and will be of {schema.needed()} at the next start"
+    elif version > schema.newest():
+        tables = f"its tables are of version {version}, newer than this program, which may go on beside newer ones"
     else:
         tables = f"its tables are of version {version}, as this program wants them"
     return Finding(True, "store", f"{reached}; {tables}", mend)

@@ -9,7 +9,7 @@ from tests.fleet.run import play
 
 pytestmark = pytest.mark.timeout(90)
 
-PLAN = Plan(seed=7, daemons=3, orders=400, rate=200, trickle=10.0)
+PLAN = Plan(seed=7, daemons=3, orders=400, rate=200, trickle=10.0, lease=6.0)
 
 
 async def test_no_promise_is_broken_by_a_kill_a_stop_and_a_failover_of_the_database() -> None:

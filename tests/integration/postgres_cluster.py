@@ -21,7 +21,7 @@ class Standby(PostgresServer):
 
     def __init__(self, programs: Path, leader: PostgresServer, port: int | None = None) -> None:
         self._leader = leader
-        super().__init__(programs, port)
+        super().__init__(programs, port=port)
 
     def promote(self) -> None:
         """Make a primary of it; returns once it takes writes."""

@@ -35,10 +35,13 @@ SERVER_S = 30.0
 class PostgresServer:
     """One cluster in a folder of its own, on a free port of the loopback address."""
 
-    def __init__(self, programs: Path, port: int | None = None) -> None:
+    def __init__(
+        self, programs: Path, *settings: str, port: int | None = None, folder: Path | None = None
+    ) -> None:
         self._programs = programs
         self._user = "nobody" if os.geteuid() == 0 else None
-        self.folder = Path(tempfile.mkdtemp(prefix="poller-postgres-"))
+        self._settings = settings
+        self.folder = Path(tempfile.mkdtemp(prefix="poller-postgres-", dir=folder))
         self.data = self.folder / "data"
         self.port = port or _free_port()
         if self._user is not None:
@@ -77,7 +80,9 @@ class PostgresServer:
         self.start()
 
     def start(self) -> None:
-        options = " ".join([*QUICK, "-c listen_addresses=127.0.0.1", f"-p {self.port}", f"-k {self.folder}"])
+        options = " ".join(
+            [*QUICK, *self._settings, "-c listen_addresses=127.0.0.1", f"-p {self.port}", f"-k {self.folder}"]
+        )
         self._control("start", "-l", str(self.folder / "log"), "-o", options)
 
     def stop(self, mode: str = "fast") -> None:
@@ -141,9 +146,9 @@ def shared_server() -> PostgresServer:
     return server
 
 
-def own_server() -> PostgresServer:
-    """Another one, to be stopped and started at will, and removed."""
-    return PostgresServer(programs())
+def own_server(*settings: str, folder: Path | None = None) -> PostgresServer:
+    """Another one, to be stopped and started at will, and removed; in a folder within that, with more settings."""
+    return PostgresServer(programs(), *settings, folder=folder)
 
 
 def programs() -> Path:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from poller.cli import main
 from poller.stores.postgres import PostgresStore, lines, schema
+from poller.stores.postgres.schema import Expands
 from tests.integration.command_processes import configure
 from tests.integration.postgres_server import beside, schema_for, shared_server
 
@@ -81,25 +82,35 @@ async def test_the_version_of_the_tables_is_told(tmp_path: Path, url: str) -> No
     await made(url)
     code, store = await check(tmp_path, url)
     assert (code, store["ok"]) == (0, True)
-    assert store["found"] == f"{reached()}; its tables are of version {schema.VERSION}, as this program wants them"
+    assert (
+        store["found"] == f"{reached()}; its tables are of version {schema.newest()}, as this program wants them"
+    )
 
 
-async def test_older_tables_will_be_brought_up_and_are_not_now(tmp_path: Path, url: str) -> None:
+async def test_older_tables_will_be_brought_up_and_are_not_now(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await made(url)
-    older = schema.VERSION - 1
+    older = schema.newest()
+    monkeypatch.setattr(schema, "STEPS", [*schema.STEPS, Expands(())])
     async with beside(url) as other:
-        await other.execute("UPDATE version SET version = $1", older)
         code, store = await check(tmp_path, url)
         assert (code, store["ok"]) == (0, True)
-        told = f"its tables are of version {older} and will be of {schema.VERSION} at the next start"
+        told = f"its tables are of version {older} and will be of {schema.newest()} at the next start"
         assert store["found"] == f"{reached()}; {told}"
         assert await other.fetchval("SELECT version FROM version") == older
 
 
-async def test_newer_tables_end_the_check_with_78(tmp_path: Path, url: str) -> None:
+async def test_newer_tables_end_the_check_with_78_where_this_program_may_not_use_them(
+    tmp_path: Path, url: str
+) -> None:
     await made(url)
     async with beside(url) as other:
         await other.execute("UPDATE version SET version = 9999")
+        code, store = await check(tmp_path, url)
+        assert (code, store["ok"]) == (0, True)
+        assert "version 9999, newer than this program, which may go on beside newer ones" in store["found"]
+        await other.execute("UPDATE version SET usable_from = 9998")
     code, store = await check(tmp_path, url)
     assert (code, store["ok"]) == (78, False)
     assert "is of version 9999" in store["found"]
@@ -146,7 +157,7 @@ async def test_rights_that_the_user_lacks_are_named(
 
 
 async def test_enough_rights_are_enough_but_not_to_change_older_tables(
-    tmp_path: Path, url: str, name: str
+    tmp_path: Path, url: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await made(url)
     enough = (
@@ -155,8 +166,7 @@ async def test_enough_rights_are_enough_but_not_to_change_older_tables(
     )
     async with somebody(url, name, *enough) as lesser:
         assert (await check(tmp_path, lesser))[1]["ok"]
-        async with beside(url) as other:
-            await other.execute("UPDATE version SET version = $1", schema.VERSION - 1)
+        monkeypatch.setattr(schema, "STEPS", [*schema.STEPS, Expands(())])
         code, store = await check(tmp_path, lesser)
     assert (code, store["ok"]) == (1, False)
     assert f"user_{name} may not change the tables of the schema {name}" in store["found"]

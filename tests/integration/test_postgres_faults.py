@@ -243,7 +243,7 @@ async def test_a_newer_store_is_refused_and_left_as_it_is(url: str) -> None:
     async with opened(url) as store:
         await take_on(store, "a")
     async with beside(url) as other:
-        await other.execute("UPDATE version SET version = 99")
+        await other.execute("UPDATE version SET version = 99, usable_from = 98")
         with pytest.raises(StoreTooNewError, match="install the newer program again"):
             await PostgresStore.open(url)
         assert await other.fetchval("SELECT count(*) FROM sessions") == 1

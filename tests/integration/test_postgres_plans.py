@@ -18,7 +18,7 @@ WALKS = {
     "orders by key": (orders.LOAD, "orders_park_uuid_pay_partner_key"),
     "deliveries that are due": (deliveries.DUE, "deliveries_due"),
     "the freshest deliveries": (deliveries.DUE_FRESHEST, "deliveries_due"),
-    "deliveries found due": (deliveries.CLAIM, "deliveries_pkey"),
+    "deliveries found due": (deliveries.CLAIM, "deliveries_open_pkey"),
     "the next delivery": (deliveries.NEXT, "deliveries_due"),
     "what is not logged": (deliveries.UNLOGGED, "deliveries_unlogged"),
     "what can be let go": (overview.PRUNE, "orders_ended"),

@@ -12,9 +12,7 @@ from poller.stores.postgres.herald import Hint
 from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.notes import settle_logged, settle_releases
-from poller.stores.postgres.rows import DELIVERY, NOTICE, columns, cut, delivery_of, notice_of, storable
-
-NO_ID = 2**63 - 1  # above every id
+from poller.stores.postgres.rows import DELIVERY, NO_ID, NOTICE, columns, cut, delivery_of, notice_of, storable
 
 _FROM = "FROM deliveries d JOIN orders o ON o.id = d.order_id"
 _FIRST_OF_ITS_ORDER = (  # and none of that order is under way
@@ -195,15 +193,25 @@ async def some(
     if key is not None:
         bound += key
         wanted.append("d.order_id = (SELECT id FROM orders WHERE park_uuid = $1 AND pay_partner = $2)")
-    of_state = "d.state =" if key is None else "d.state || '' ="  # an order has few
-    for condition, value in ((of_state, state), ("d.id <", before), ("d.id >", after), ("d.id <=", complete)):
+    for condition, value in (("d.id <", before), ("d.id >", after), ("d.id <=", complete)):
         if value is not None:
             bound.append(value)
             wanted.append(f"{condition} ${len(bound)}")
     direction = "DESC" if after is None else "ASC"
+    order = f"d.id {direction}"
+    if state is not None and key is not None:  # an order has few
+        wanted.append(f"d.state || '' = '{state}'")
+    elif state is not None:  # written so that only `deliveries_state` has this order
+        bound.append(NO_ID if before is None else before)
+        beyond = f"(d.state, d.id) < ('{state}', ${len(bound)}) AND d.state >= '{state}'"
+        if after is not None:
+            bound[-1] = after
+            beyond = f"(d.state, d.id) > ('{state}', ${len(bound)}) AND d.state <= '{state}'"
+        wanted.append(beyond)
+        order = f"d.state {direction}, {order}"
     where = " AND ".join(wanted)
     rows = await connection.fetch(
-        f"SELECT {DELIVERY} {_FROM} WHERE {where} ORDER BY d.id {direction} LIMIT ${len(bound) + 1}", *bound, limit
+        f"SELECT {DELIVERY} {_FROM} WHERE {where} ORDER BY {order} LIMIT ${len(bound) + 1}", *bound, limit
     )
     return [delivery_of(row) for row in rows]
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from poller.ports import HeldElsewhereError, Progress, Stamp, StoreUnavailableError, UnknownOrderError
-from poller.stores.postgres import schema
+from poller.stores.postgres import migration
 from poller.stores.postgres.address import parse
 from poller.stores.postgres.connecting import Servers
 from poller.stores.postgres.connection import Connection
@@ -30,7 +30,7 @@ from poller.stores.sqlite.journal import Journal
 from poller.stores.sqlite.notes import Notes
 
 READERS = 2
-OPEN_S = 20.0  # tables may have to be made
+OPEN_S = 20.0
 READ_S = 10.0
 CLOSE_S = 10.0
 LAST_S = 2.0  # of it, for saying goodbye
@@ -81,8 +81,8 @@ class Engine:
         servers = servers_of(address)
         line = Line(servers)
         try:
-            async with line.use(OPEN_S) as connection:
-                await schema.migrate(connection, address.place)
+            async with line.use(migration.BUILD_S) as connection:  # each statement has a bound of its own
+                await migration.migrate(connection, address.place, terms.lease)
         finally:
             await line.close(LAST_S)
         presence = Line(

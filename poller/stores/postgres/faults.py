@@ -33,6 +33,10 @@ _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str]
         (asyncpg.DataCorruptedError, asyncpg.IndexCorruptedError),
         "reports damage ({why}): look at its log and disks, and restore a backup",
     ),
+    (
+        (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError),
+        "has other tables than this program knows ({why}): install the newer program again, or restore a backup",
+    ),
     (asyncpg.QueryCanceledError, "is too slow ({why}): look at its load, its disks and its locks"),
     (asyncpg.LockNotAvailableError, "is held up by a lock ({why}): look for a stuck session in pg_stat_activity"),
     (

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from poller.ports import StoreUnavailableError
-from poller.stores.postgres import overview
+from poller.stores.postgres import migration, overview
 from poller.stores.postgres.connecting import Life
 from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.herald import Herald, Hint
@@ -35,6 +35,7 @@ class Heartbeat:
         self._told_at = float("-inf")
         self._looked_at = float("-inf")
         self._life: Life | None = None
+        self._contracted = False
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -47,6 +48,7 @@ class Heartbeat:
                 began = time.monotonic()
                 async with self._line.use(self._terms.patience) as connection:
                     has_freed = await self._session.beat(connection)
+                    self._contracted = self._contracted or await migration.contract(connection)
                     if time.monotonic() - self._looked_at >= LOOK_EVERY_S or self._life != self._line.life:
                         await self._look(connection)
                 self._tell(has_freed)

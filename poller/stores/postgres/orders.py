@@ -14,9 +14,10 @@ from poller.stores.postgres.history import LAST, Tail
 from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.notes import settle
-from poller.stores.postgres.rows import ENTRY, ORDER, ORDER_WIDTH, columns, cut, entry_of, order_of
+from poller.stores.postgres.rows import ENTRY, NO_ID, ORDER, ORDER_WIDTH, columns, cut, entry_of, order_of
 
 _FROM = f"FROM orders o LEFT JOIN schedule s ON s.order_id = o.id {LAST}"
+_FROM_PENDING = f"FROM schedule s JOIN orders o ON o.id = s.order_id {LAST}"
 _BY_KEY = "JOIN unnest($1::text[], $2::text[]) AS k (p, q) ON o.park_uuid = k.p AND o.pay_partner = k.q"
 LOAD = (
     f"SELECT {ORDER}, s.holder, h.n, {ENTRY} FROM orders o {_BY_KEY} "  # noqa: S608
@@ -133,18 +134,21 @@ async def newest(
     connection: Connection, state: State | None, park_uuid: str | None, limit: int, before: int | None
 ) -> list[Order]:
     """Newest first, with ids below `before`."""
-    wanted, bound = ["true"], list[object]()
-    if state is not None:
-        wanted.append(f"o.state = '{state.value}'")  # not as a parameter: some states have an index of their own
+    bound: list[object] = [NO_ID if before is None else before]
+    source, wanted, order = _FROM, ["o.id < $1"], "o.id DESC"
+    if state is State.PENDING:  # those who have ended left dead entries in every other index
+        source, wanted, order = _FROM_PENDING, ["s.order_id < $1"], "s.order_id DESC"
+    elif state is not None:  # written so that only `orders_state` has this order
+        wanted = [f"o.state <> 'pending' AND o.state >= '{state}' AND (o.state, o.id) < ('{state}', $1)"]
+        order = "o.state DESC, o.id DESC"
     if park_uuid is not None:
         bound.append(park_uuid)
-        wanted.append(f"o.park_uuid || '' = ${len(bound)}")  # a filter: its index is in no useful order
-    if before is not None:
-        bound.append(before)
-        wanted.append(f"o.id < ${len(bound)}")
+        # By `orders_lot`, since that of the numbers is in no useful order; what is pending is walked as it is.
+        lot = "o.park_uuid || '' || ''" if state is State.PENDING else "o.park_uuid || ''"
+        wanted.append(f"{lot} = $2")
     where = " AND ".join(wanted)
     rows = await connection.fetch(
-        f"SELECT {ORDER} {_FROM} WHERE {where} ORDER BY o.id DESC LIMIT ${len(bound) + 1}", *bound, limit
+        f"SELECT {ORDER} {source} WHERE {where} ORDER BY {order} LIMIT ${len(bound) + 1}", *bound, limit
     )
     return [order_of(row) for row in rows]
 

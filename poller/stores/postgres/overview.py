@@ -46,13 +46,16 @@ SIZE = (
     "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class c JOIN pg_namespace n "
     "ON n.oid = c.relnamespace WHERE n.nspname = current_schema() AND c.relkind = 'r'"
 )
-_ENDED = "SELECT id FROM orders WHERE ended_run <= $1 ORDER BY ended_run LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
+_ENDED = (
+    "SELECT id, ended_run FROM orders WHERE ended_run BETWEEN $3 AND $1 ORDER BY ended_run LIMIT $2 "
+    "FOR NO KEY UPDATE SKIP LOCKED"
+)
 PRUNE = (
     f"WITH old AS MATERIALIZED ({_ENDED}), "  # noqa: S608
     "asked AS (DELETE FROM history h USING old WHERE h.order_id = old.id), "
     "told AS (DELETE FROM deliveries d USING old WHERE d.order_id = old.id "
     "AND d.state || '' IN ('delivered', 'logged') AND d.logged) "
-    "UPDATE orders o SET ended_run = NULL FROM old WHERE o.id = old.id RETURNING o.id"
+    "UPDATE orders o SET ended_run = NULL FROM old WHERE o.id = old.id RETURNING old.ended_run"
 )
 
 
@@ -106,9 +109,12 @@ async def size_bytes(connection: Connection) -> int:
     return int(await connection.fetchval(SIZE) or 0)
 
 
-async def prune(transaction: Transaction, ended_by: float, limit: int) -> int:
-    """Let go of what is no longer needed of at most `limit` orders, the longest ended first; how many."""
-    return len(await transaction.write(PRUNE, ended_by, limit))
+async def prune(transaction: Transaction, ended_by: float, limit: int, ended_from: float) -> list[float]:
+    """Let go of what is no longer needed of at most `limit` orders, the longest ended first; when they ended.
+
+    Those that were let go before leave dead entries where one looks for the first: `ended_from` is past them.
+    """
+    return [ended_run for (ended_run,) in await transaction.write(PRUNE, ended_by, limit, ended_from)]
 
 
 async def _group(connection: Connection, sql: str, limit: int, *bound: object) -> Group[Order]:

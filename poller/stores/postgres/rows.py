@@ -14,6 +14,8 @@ from poller.ports import Delivery, HistoryEntry, Notice, Pending
 
 Row = Sequence[Any]
 
+NO_ID = 2**63 - 1  # above every id
+
 ANSWER = "h.last_at, h.code, h.message, h.hint, h.seqno, h.status, h.error, h.prompt"
 ENTRY = f"h.count, h.first_at, {ANSWER}"
 ORDER = (

@@ -1,20 +1,62 @@
-"""The tables, and how an older store becomes a newer one.
+"""The tables, and the steps in which they grow; `migration` takes them.
 
-A released step is never edited: a change of the tables is a new step at the end of `STEPS`. `*_run`, `run`,
-`lease_until`, `due` and `schedule` are seconds (see `poller.timeline`); `*_at` and `wall` are for people.
-A row of `orders` is never deleted: its number is taken for ever. Its `ended_run` says since when it is final,
-and is null while it is pending and once it has been pruned. A row of `schedule` exists only while its order is
-pending. `holder` is the session that holds an order or a delivery, `teller` the one that logs a notice; both are
-null for nobody. Row 0 of `sessions` is what sessions leave behind that have ended. Ids below 0 are of what
-was moved in from a lot's own store (see `arrivals`).
+A released step is never edited: a change of the tables is a new step at the end of `STEPS`. Older programs use
+the tables meanwhile, so a change comes in two releases. The first expands: new tables, columns and indexes that
+older programs need not know, and a program that writes the old and the new. Once no older one is left, a later
+release contracts: it takes away what its program neither reads nor needs to write, and can do with still there.
+
+`*_run`, `run`, `lease_until`, `due` and `schedule` are seconds (see `poller.timeline`); `*_at` and `wall` are for
+people. A row of `orders` is never deleted: its number is taken for ever. Its `ended_run` says since when it is
+final, and is null while it is pending and once it has been pruned. A row of `schedule` exists only while its
+order is pending. `holder` is the session that holds an order or a delivery, `teller` the one that logs a notice;
+both are null for nobody. Row 0 of `sessions` is what sessions leave behind that have ended; `program` is how many
+steps a session's program knows. Ids below 0 are of what was moved in from a lot's own store (see `arrivals`).
 """
 
 from __future__ import annotations
 
-from poller.ports import StoreTooNewError, StoreUnavailableError
-from poller.stores.postgres.lines import Connection
+from dataclasses import dataclass
 
-# What is taken on is in every index at once, so there are few, and the hot ones hold pending rows alone.
+
+@dataclass(frozen=True, slots=True)
+class Expands:
+    """What older programs go on beside. All its statements are in one transaction, which holds nobody up for long:
+    none reads or writes a large table, and they lock one table that is in use at most.
+    """
+
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Builds:
+    """An index of a table that may be large, built outside a transaction while everybody goes on."""
+
+    name: str
+    on: str  # "TABLE (COLUMNS) …"
+
+
+@dataclass(frozen=True, slots=True)
+class Contracts:
+    """What older programs cannot go on beside, in one transaction as short as that of `Expands`.
+
+    It waits until none of them is left. As the last steps of a program it waits while that program runs; with
+    other kinds of steps behind it the program does not start before.
+    """
+
+    statements: tuple[str, ...]
+
+
+Step = Expands | Builds | Contracts
+
+THOSE_THAT_HAVE_ENDED = (
+    "INSERT INTO sessions (id, name, lease_until, run, program) "
+    "VALUES (0, 'those that have ended', 'infinity', 0, 0)"
+)
+
+# What is taken on is in every index at once, so there are few, and the hot ones hold pending rows alone. A row
+# that leaves one of those lets a dead entry behind, which those who look there meet until the table is
+# vacuumed. So that comes after so many, however large the table is; and the notices that are settled are in a
+# table apart, which nobody looks through, so that the other one is small and vacuumed within minutes.
 _FIRST = (
     """CREATE TABLE orders (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -33,8 +75,10 @@ _FIRST = (
         pay_origin text,
         pay_origin_desc text,
         UNIQUE (park_uuid, pay_partner)
-    )""",
-    "CREATE INDEX orders_state ON orders (state, id) WHERE state <> 'paid'",
+    ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500000,
+        vacuum_index_cleanup = on)""",
+    "CREATE INDEX orders_lot ON orders ((park_uuid || ''), id)",  # not to be tried where a number is known
+    "CREATE INDEX orders_state ON orders (state, id) WHERE state <> 'pending'",
     "CREATE INDEX orders_ended ON orders (ended_run, id) WHERE ended_run IS NOT NULL",
     "CREATE INDEX orders_late ON orders (ended_run) WHERE ended_run IS NOT NULL AND undecided_at IS NOT NULL",
     "CREATE INDEX orders_conflict ON orders (conflict_at) WHERE conflict_at IS NOT NULL",
@@ -68,9 +112,10 @@ _FIRST = (
         prompt text NOT NULL,
         PRIMARY KEY (order_id, n)
     )""",
+    "CREATE SEQUENCE deliveries_id",
     """CREATE TABLE deliveries (
-        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        event_id text COLLATE "C" NOT NULL UNIQUE,
+        id bigint NOT NULL DEFAULT nextval('deliveries_id'),
+        event_id text COLLATE "C" NOT NULL,
         order_id bigint NOT NULL,
         type text NOT NULL,
         body text NOT NULL,
@@ -85,11 +130,17 @@ _FIRST = (
         last_at timestamptz,
         logged boolean NOT NULL DEFAULT false,
         teller bigint
-    ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000)""",
-    "CREATE INDEX deliveries_due ON deliveries (due, id) WHERE state = 'pending' AND holder IS NULL",
-    "CREATE INDEX deliveries_made ON deliveries (made_run) WHERE state = 'pending'",
-    "CREATE INDEX deliveries_unlogged ON deliveries (id) WHERE NOT logged",
-    "CREATE INDEX deliveries_holder ON deliveries (holder) WHERE holder IS NOT NULL",
+    ) PARTITION BY LIST ((state = 'pending' OR NOT logged))""",
+    """CREATE TABLE deliveries_open PARTITION OF deliveries (PRIMARY KEY (id), UNIQUE (event_id))
+        FOR VALUES IN (true)
+        WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000)""",
+    # Without the check, queries of what is open would look here, too.
+    """CREATE TABLE deliveries_settled PARTITION OF deliveries (PRIMARY KEY (id), UNIQUE (event_id),
+        CHECK (state <> 'pending' AND logged AND holder IS NULL)) FOR VALUES IN (false)""",
+    "CREATE INDEX deliveries_due ON deliveries_open (due, id) WHERE state = 'pending' AND holder IS NULL",
+    "CREATE INDEX deliveries_made ON deliveries_open (made_run) WHERE state = 'pending'",
+    "CREATE INDEX deliveries_unlogged ON deliveries_open (id) WHERE NOT logged",
+    "CREATE INDEX deliveries_holder ON deliveries_open (holder) WHERE holder IS NOT NULL",
     "CREATE INDEX deliveries_order ON deliveries (order_id, id)",
     "CREATE INDEX deliveries_state ON deliveries (state, id)",
     """CREATE TABLE sessions (
@@ -100,12 +151,13 @@ _FIRST = (
         run double precision NOT NULL,
         schedule double precision,
         wall timestamptz,
+        program integer NOT NULL,
         pending bigint NOT NULL DEFAULT 0,
         undecided bigint NOT NULL DEFAULT 0,
         undelivered bigint NOT NULL DEFAULT 0,
         given_up bigint NOT NULL DEFAULT 0
     ) WITH (fillfactor = 50)""",
-    "INSERT INTO sessions (id, name, lease_until, run) VALUES (0, 'those that have ended', 'infinity', 0)",
+    THOSE_THAT_HAVE_ENDED,
 )
 # Errands are looked at as a whole, and are few. `reserved` is in seconds of PostgreSQL's own clock.
 _FLEET = (
@@ -124,65 +176,22 @@ _FLEET = (
     "CREATE TABLE rates (account text PRIMARY KEY, reserved double precision NOT NULL) WITH (fillfactor = 50)",
 )
 _LOTS = ("CREATE INDEX orders_pending ON orders (park_uuid, opened_run, id) WHERE state = 'pending'",)
-STEPS = (_FIRST, _FLEET, _LOTS)
-VERSION = len(STEPS)
+STEPS: list[Step] = [Expands(_FIRST + _FLEET + _LOTS)]
 TABLES = ("orders", "schedule", "history", "deliveries", "sessions", "errands", "outages", "rates", "version")
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('poller tables', 0))"
-_HAS_TABLES = (
-    "SELECT to_regclass(format('%I.version', $1::text)) IS NOT NULL, EXISTS (SELECT FROM pg_class c "
-    "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = ANY($2::text[]))"
-)
-_SCHEMA = "SELECT split_part(current_setting('search_path'), ',', 1)"
+
+def newest() -> int:
+    """The version of the tables once all steps that this program knows are taken: what it counts as, too."""
+    return len(STEPS)
 
 
-async def name(connection: Connection) -> str:
-    """The schema that the tables are in, or will be."""
-    return str(await connection.fetchval(_SCHEMA)).strip('" ')
+def needed() -> int:
+    """The version without which this program does not start: all but the contracting steps at the end."""
+    return max((number for number, step in enumerate(STEPS, 1) if not isinstance(step, Contracts)), default=0)
 
 
-async def check(connection: Connection, place: str) -> int:
-    """The version of the store, 0 for a new one, read without a write.
-
-    Raises StoreTooNewError, and StoreUnavailableError where the tables are another program's.
-    """
-    schema = await name(connection)
-    [(ours, others)] = await connection.fetch(_HAS_TABLES, schema, list(TABLES))
-    if not ours:
-        if others:
-            raise StoreUnavailableError(
-                f"the schema {schema} in PostgreSQL at {place} has another program's tables in it: name another "
-                "one with ?search_path=… in [store] url"
-            )
-        return 0
-    version = int(await connection.fetchval("SELECT version FROM version"))
-    if version > VERSION:
-        raise StoreTooNewError(
-            f"the store in PostgreSQL at {place} is of version {version} and this program knows {VERSION} at "
-            "most: it was left untouched; install the newer program again"
-        )
-    return version
-
-
-async def migrate(connection: Connection, place: str) -> None:
-    """Bring the store to the newest version, all steps in one transaction, one daemon at a time.
-
-    Raises as `check` does.
-    """
-    if await check(connection, place) == VERSION:
-        return
-    await connection.execute("BEGIN")
-    await connection.execute(_LOCK)
-    version = await check(connection, place)
-    if version == 0:
-        schema = await name(connection)
-        quoted = await connection.fetchval("SELECT quote_ident($1)", schema)
-        if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema):
-            await connection.execute(f"CREATE SCHEMA {quoted}")  # to create none takes fewer rights
-        await connection.execute("CREATE TABLE version (version integer NOT NULL)")
-        await connection.execute("INSERT INTO version VALUES (0)")
-    for step in STEPS[version:]:
-        for statement in step:
-            await connection.execute(statement)
-    await connection.execute("UPDATE version SET version = $1", VERSION)
-    await connection.execute("COMMIT")
+def usable_from(version: int) -> int:
+    """The oldest program that may use tables of that version."""
+    return max(
+        (number for number, step in enumerate(STEPS[:version], 1) if isinstance(step, Contracts)), default=1
+    )

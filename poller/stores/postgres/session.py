@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 from poller.ports import LeaseLostError
+from poller.stores.postgres import migration, schema
 from poller.stores.postgres.connection import Connection, confirmed
 from poller.stores.postgres.fleet import FleetTime, Tally
 from poller.stores.postgres.terms import Terms
@@ -21,7 +22,10 @@ from poller.stores.postgres.terms import Terms
 FREED = 5000  # holds in one transaction
 TOUCHES = 2
 
-_BEGIN = "INSERT INTO sessions (id, name, lease_until, run, schedule, wall) VALUES ($1, $2, $3, $4, $5, $6)"
+_BEGIN = (
+    "INSERT INTO sessions (id, name, lease_until, run, schedule, wall, program) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7)"
+)
 _SUPERSEDE = (
     "UPDATE sessions SET dead = true WHERE id <> $1 AND (id = ANY($2::bigint[]) OR name = $3) AND NOT dead"
 )
@@ -82,13 +86,18 @@ class Session:
         return max(self._renewed + self._terms.expiry - self._terms.margin - time.monotonic(), 0.0)
 
     async def ensure(self, connection: Connection) -> int:
-        """The session's id; where there is none, or it was given up, a new one that holds nothing."""
+        """The session's id; where there is none, or it was given up, a new one that holds nothing.
+
+        Raises StoreTooNewError where the tables have become too new for this program meanwhile.
+        """
         async with self._beginning:
             if self.id is None:
                 number, sent = secrets.randbits(62) + 1, time.monotonic()
-                run, schedule, wall = self._fleet.now()
+                times = (run, _, _) = self._fleet.now()
                 await connection.execute("BEGIN")
-                await connection.execute(_BEGIN, number, self._name, run + self._terms.expiry, run, schedule, wall)
+                await migration.admit(connection)
+                expiry = run + self._terms.expiry
+                await connection.execute(_BEGIN, number, self._name, expiry, *times, schema.newest())
                 name = self._name if self._first else None  # a daemon's start ends what was before it
                 ended = await connection.execute(_SUPERSEDE, number, self._given_up, name)
                 with confirmed(connection):

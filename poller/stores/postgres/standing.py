@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg  # type: ignore[import-untyped]
 
-from poller.stores.postgres import schema
+from poller.stores.postgres import migration, schema
 from poller.stores.postgres.address import parse
 from poller.stores.postgres.lines import Connection, Line, servers_of
 
@@ -39,7 +39,7 @@ async def look(url: str, password: str | None) -> tuple[str, int]:
     line = Line(servers_of(address))
     try:
         async with line.use(LOOK_S) as connection:
-            version = await schema.check(connection, address.place)
+            version = await migration.check(connection, address.place)
             if await connection.fetchval(_READ_ONLY):
                 raise asyncpg.ReadOnlySQLTransactionError("transaction_read_only is on")
             lacking = await _lacking(connection, version)
@@ -52,15 +52,15 @@ async def look(url: str, password: str | None) -> tuple[str, int]:
 
 async def _lacking(connection: Connection, version: int) -> str | None:
     """What the user may not do that the daemon would; None where there is nothing."""
-    name = await schema.name(connection)
+    name = await migration.name_of(connection)
     [(may_make, exists, user, database)] = await connection.fetch(_MAY_MAKE, name)
-    if version < schema.VERSION and not may_make:
+    if version < schema.needed() and not may_make:
         return f"{user} may not make {f'tables in the schema {name}' if exists else f'a schema in {database}'}"
     lacking = await connection.fetch(_LACKING, name, list(schema.TABLES))
     if lacking:
         table = lacking[0][0]
         rights = ", ".join(right for of, right in lacking if of == table)
         return f"{user} may not {rights} in the table {table} of the schema {name}"
-    if version < schema.VERSION and await connection.fetchval(_OTHERS, name, list(schema.TABLES)):
+    if version < schema.needed() and await connection.fetchval(_OTHERS, name, list(schema.TABLES)):
         return f"{user} may not change the tables of the schema {name}, which are of an older version"
     return None

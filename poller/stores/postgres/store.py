@@ -52,6 +52,7 @@ class PostgresStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._horizon = Horizon()
+        self._pruned_to = float("-inf")
 
     @classmethod
     async def open(
@@ -64,7 +65,7 @@ class PostgresStore:
         lease: float = LEASE_S,
         heartbeat: float = HEARTBEAT_S,
     ) -> PostgresStore:
-        """Open the store at `url`, which is libpq's without a password, and make its tables where there are none.
+        """Open the store at `url`, which is libpq's without a password; its tables are made, or brought forward.
 
         `name` is the daemon's, the same at each of its starts: what an earlier one held is free at once. Without
         one that takes a lease. `lease` and `heartbeat` are in seconds, see `Terms`. Raises ValueError for another
@@ -250,11 +251,13 @@ class PostgresStore:
         return await self._engine.read(lambda connection: overview.settlements(connection, limit), noted=True)
 
     async def prune(self, ended_by: float, limit: int) -> int:
-        async def work(transaction: Transaction) -> int:
+        async def work(transaction: Transaction) -> list[float]:
             await settle(transaction)  # or what was noted of such an order would come after
-            return await overview.prune(transaction, ended_by, limit)
+            return await overview.prune(transaction, ended_by, limit, self._pruned_to)
 
-        return await self._engine.work(work)
+        pruned = await self._engine.work(work)
+        self._pruned_to = max(pruned, default=float("-inf"))  # after a round it is looked for from the start
+        return len(pruned)
 
     async def counts(self) -> Counts:
         return await self._engine.read(overview.counts)

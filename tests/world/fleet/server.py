@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 
-from poller.stores.postgres import schema
+from poller.stores.postgres import migration, schema
 
 SCHEMA = "fleet"
 DEADLOCK_S = 0.02  # after which PostgreSQL finds one
@@ -32,7 +32,7 @@ CREATE TRIGGER note_end BEFORE DELETE ON schedule FOR EACH ROW EXECUTE FUNCTION 
 """
 _CLEAN = (
     "TRUNCATE orders, schedule, history, deliveries, sessions, errands, outages, rates, ends RESTART IDENTITY; "
-    f"{schema.STEPS[0][-1]}"
+    f"{schema.THOSE_THAT_HAVE_ENDED}"
 )
 _BLOCKED = "SELECT cardinality(pg_blocking_pids($1)) > 0"
 
@@ -83,7 +83,7 @@ class Server:
     async def _prepare(self) -> None:
         """An empty store; autovacuum would come in at moments of its own."""
         await self._monitor.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
-        await schema.migrate(self._monitor, "the world")
+        await migration.migrate(self._monitor, "the world", lease=0.0)
         for table in schema.TABLES:
             await self._monitor.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
         await self._monitor.execute(_WORLD)
