@@ -82,7 +82,7 @@ class Engine:
         line = Line(servers)
         try:
             async with line.use(migration.BUILD_S) as connection:  # each statement has a bound of its own
-                await migration.migrate(connection, address.place, terms.lease)
+                await migration.migrate(connection, address.place, terms.expiry)
         finally:
             await line.close(LAST_S)
         presence = Line(

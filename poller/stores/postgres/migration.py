@@ -18,7 +18,6 @@ import asyncpg  # type: ignore[import-untyped]
 from poller.ports import StoreTooNewError, StoreUnavailableError
 from poller.stores.postgres import schema
 from poller.stores.postgres.connection import Connection
-from poller.stores.postgres.fleet import FleetTime
 from poller.stores.postgres.schema import Builds, Contracts, Expands
 
 LOCK_S = 0.2  # a step waits no longer for a table, since whoever comes after it waits behind it
@@ -37,9 +36,9 @@ _HAS_TABLES = (
 _SCHEMA = "SELECT split_part(current_setting('search_path'), ',', 1)"
 _BEGIN = f"BEGIN; SET LOCAL lock_timeout = {LOCK_S * 1000:.0f}"
 _REACHED = "UPDATE version SET version = $1, usable_from = $2 WHERE version = $1 - 1 RETURNING true"
-_RUN = "SELECT max(run) FROM sessions"
+_LEASES = "SELECT id, lease_until FROM sessions WHERE program < $1 AND NOT dead AND id <> 0"
 _OLDER = "SELECT name FROM sessions WHERE program < $1 AND NOT dead AND id <> 0 ORDER BY name"
-_MARK = "UPDATE sessions SET dead = true WHERE program < $1 AND NOT dead AND id <> 0 AND lease_until < $2"
+_MARK = "UPDATE sessions SET dead = true WHERE id = $1 AND lease_until = $2"
 _HALF_BUILT = (
     "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n "
     "ON n.oid = c.relnamespace WHERE n.nspname = current_schema() AND c.relname = $1 AND NOT i.indisvalid)"
@@ -60,7 +59,7 @@ async def check(connection: Connection, place: str) -> int:
     Raises StoreTooNewError where it cannot be used, and StoreUnavailableError where the tables are another
     program's.
     """
-    name = await name_of(connection)
+    name = await schema_of(connection)
     [(ours, others)] = await connection.fetch(_HAS_TABLES, name, list(schema.TABLES))
     if not ours:
         if others:
@@ -74,14 +73,14 @@ async def check(connection: Connection, place: str) -> int:
     return int(version)
 
 
-async def migrate(connection: Connection, place: str, lease: float) -> None:
+async def migrate(connection: Connection, place: str, expiry: float) -> None:
     """Bring the store as far as this program needs it, one daemon at a time, however long that takes.
 
     Raises as `check` does, and StoreUnavailableError where daemons of an older program are in the way.
     """
     if await check(connection, place) >= schema.needed():
         return
-    name = await name_of(connection)
+    name = await schema_of(connection)
     while not await connection.fetchval(_LOCK, name):  # noqa: ASYNC110 - who waits in a statement, is waited for
         await asyncio.sleep(PAUSE_S)
     version = await check(connection, place)
@@ -94,7 +93,7 @@ async def migrate(connection: Connection, place: str, lease: float) -> None:
             case Builds() as index:
                 await _build(connection, number, index)
             case Contracts(statements):
-                await _contract_by(connection, number, statements, lease)
+                await _contract_by(connection, number, statements, expiry)
 
 
 async def contract(connection: Connection) -> bool:
@@ -115,7 +114,7 @@ async def contract(connection: Connection) -> bool:
     return True
 
 
-async def name_of(connection: Connection) -> str:
+async def schema_of(connection: Connection) -> str:
     """The schema that the tables are in, or will be."""
     return str(await connection.fetchval(_SCHEMA)).strip('" ')
 
@@ -176,12 +175,13 @@ async def _build(connection: Connection, number: int, index: Builds) -> None:
     await _patiently(connection, number, ())
 
 
-async def _contract_by(connection: Connection, number: int, statements: Sequence[str], lease: float) -> None:
-    """Wait for older daemons to end, or for the leases of those that were killed to run out."""
-    fleet, until = FleetTime(await connection.fetchval(_RUN)), time.monotonic() + lease + WAIT_S
+async def _contract_by(connection: Connection, number: int, statements: Sequence[str], expiry: float) -> None:
+    """Wait for older daemons to end, or for the leases of those that were killed: the same for `expiry`."""
+    until, seen = time.monotonic() + expiry + WAIT_S, dict[tuple[int, float], float]()
     while True:
-        fleet.met(await connection.fetchval(_RUN), None)
-        await connection.execute(_MARK, number, fleet.run())
+        for one, lease in await connection.fetch(_LEASES, number):
+            if time.monotonic() - seen.setdefault((one, lease), time.monotonic()) >= expiry:
+                await connection.execute(_MARK, one, lease)
         try:
             older = await _contract(connection, number, statements)
         except _HELD_UP:

@@ -48,11 +48,10 @@ class Contracts:
 
 Step = Expands | Builds | Contracts
 
-THOSE_THAT_HAVE_ENDED = (
+LEFT_BEHIND = (
     "INSERT INTO sessions (id, name, lease_until, run, program) "
     "VALUES (0, 'those that have ended', 'infinity', 0, 0)"
 )
-
 # What is taken on is in every index at once, so there are few, and the hot ones hold pending rows alone. A row
 # that leaves one of those lets a dead entry behind, which those who look there meet until the table is
 # vacuumed. So that comes after so many, however large the table is; and the notices that are settled are in a
@@ -131,6 +130,7 @@ _FIRST = (
         logged boolean NOT NULL DEFAULT false,
         teller bigint
     ) PARTITION BY LIST ((state = 'pending' OR NOT logged))""",
+    "ALTER SEQUENCE deliveries_id OWNED BY deliveries.id",
     """CREATE TABLE deliveries_open PARTITION OF deliveries (PRIMARY KEY (id), UNIQUE (event_id))
         FOR VALUES IN (true)
         WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000)""",
@@ -157,7 +157,7 @@ _FIRST = (
         undelivered bigint NOT NULL DEFAULT 0,
         given_up bigint NOT NULL DEFAULT 0
     ) WITH (fillfactor = 50)""",
-    THOSE_THAT_HAVE_ENDED,
+    LEFT_BEHIND,
 )
 # Errands are looked at as a whole, and are few. `reserved` is in seconds of PostgreSQL's own clock.
 _FLEET = (
@@ -176,7 +176,7 @@ _FLEET = (
     "CREATE TABLE rates (account text PRIMARY KEY, reserved double precision NOT NULL) WITH (fillfactor = 50)",
 )
 _LOTS = ("CREATE INDEX orders_pending ON orders (park_uuid, opened_run, id) WHERE state = 'pending'",)
-STEPS: list[Step] = [Expands(_FIRST + _FLEET + _LOTS)]
+STEPS: list[Step] = [Expands(_FIRST), Expands(_FLEET), Expands(_LOTS)]
 TABLES = ("orders", "schedule", "history", "deliveries", "sessions", "errands", "outages", "rates", "version")
 
 

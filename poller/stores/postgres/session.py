@@ -96,8 +96,9 @@ class Session:
                 times = (run, _, _) = self._fleet.now()
                 await connection.execute("BEGIN")
                 await migration.admit(connection)
-                expiry = run + self._terms.expiry
-                await connection.execute(_BEGIN, number, self._name, expiry, *times, schema.newest())
+                await connection.execute(
+                    _BEGIN, number, self._name, run + self._terms.expiry, *times, schema.newest()
+                )
                 name = self._name if self._first else None  # a daemon's start ends what was before it
                 ended = await connection.execute(_SUPERSEDE, number, self._given_up, name)
                 with confirmed(connection):

@@ -52,7 +52,7 @@ async def look(url: str, password: str | None) -> tuple[str, int]:
 
 async def _lacking(connection: Connection, version: int) -> str | None:
     """What the user may not do that the daemon would; None where there is nothing."""
-    name = await migration.name_of(connection)
+    name = await migration.schema_of(connection)
     [(may_make, exists, user, database)] = await connection.fetch(_MAY_MAKE, name)
     if version < schema.needed() and not may_make:
         return f"{user} may not make {f'tables in the schema {name}' if exists else f'a schema in {database}'}"

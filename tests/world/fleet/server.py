@@ -32,7 +32,11 @@ CREATE TRIGGER note_end BEFORE DELETE ON schedule FOR EACH ROW EXECUTE FUNCTION 
 """
 _CLEAN = (
     "TRUNCATE orders, schedule, history, deliveries, sessions, errands, outages, rates, ends RESTART IDENTITY; "
-    f"{schema.THOSE_THAT_HAVE_ENDED}"
+    f"{schema.LEFT_BEHIND}"
+)
+_TABLES = (
+    "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1 "
+    "WHERE c.relkind = 'r'"
 )
 _BLOCKED = "SELECT cardinality(pg_blocking_pids($1)) > 0"
 
@@ -83,8 +87,8 @@ class Server:
     async def _prepare(self) -> None:
         """An empty store; autovacuum would come in at moments of its own."""
         await self._monitor.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
-        await migration.migrate(self._monitor, "the world", lease=0.0)
-        for table in schema.TABLES:
+        await migration.migrate(self._monitor, "the world", 0.0)
+        for (table,) in await self._monitor.fetch(_TABLES, SCHEMA):
             await self._monitor.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
         await self._monitor.execute(_WORLD)
 
