@@ -232,8 +232,11 @@ async def test_a_caller_cancelled_between_the_answer_and_its_next_step_holds_not
     claiming = asyncio.create_task(store.claim(ALL, 10))
 
     def answer_and_cancel(callback: Callable[..., object], *args: Any) -> None:
-        answer(callback, *args)
-        answer(claiming.cancel)
+        def both() -> None:
+            callback(*args)
+            claiming.cancel()
+
+        answer(both)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "call_soon_threadsafe", answer_and_cancel)
