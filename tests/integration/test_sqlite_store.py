@@ -26,8 +26,8 @@ from poller.ports import (
     StoreUnavailableError,
     UnknownOrderError,
 )
+from poller.stores.behind import CROWD, FLUSH_S
 from poller.stores.sqlite import SqliteStore
-from poller.stores.sqlite.behind import CROWD, FLUSH_S
 from tests.integration.store_engines import ALL, AT, events, give_back, key, making, names, paid, take_on
 
 NO_LIMIT = 2**31 - 2

@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from poller.ports import HeldElsewhereError, Progress, Stamp, StoreUnavailableError, UnknownOrderError
+from poller.stores.behind import Behind
+from poller.stores.journal import Journal
+from poller.stores.notes import Notes
 from poller.stores.postgres import migration
 from poller.stores.postgres.address import parse
 from poller.stores.postgres.connecting import Servers
@@ -25,9 +28,6 @@ from poller.stores.postgres.notes import settle
 from poller.stores.postgres.reconciling import reconcile
 from poller.stores.postgres.session import Session
 from poller.stores.postgres.terms import Terms
-from poller.stores.sqlite.behind import Behind
-from poller.stores.sqlite.journal import Journal
-from poller.stores.sqlite.notes import Notes
 
 READERS = 2
 OPEN_S = 20.0

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from poller.core.orders import OrderKey
 from poller.ports import HistoryEntry
+from poller.stores.notes import joined
 from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.rows import ENTRY, columns, cut, entry_of, kept_answer
-from poller.stores.sqlite.notes import joined
 
 LAST = "LEFT JOIN LATERAL (SELECT * FROM history WHERE order_id = o.id ORDER BY n DESC LIMIT 1) h ON true"
 

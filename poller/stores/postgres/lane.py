@@ -15,6 +15,8 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from poller.ports import LeaseLostError, StoreUnavailableError
+from poller.stores.journal import Journal
+from poller.stores.notes import Notes
 from poller.stores.postgres.connecting import Life
 from poller.stores.postgres.connection import Connection, confirmed
 from poller.stores.postgres.faults import is_passing
@@ -23,8 +25,6 @@ from poller.stores.postgres.herald import Hint
 from poller.stores.postgres.holds import Holds
 from poller.stores.postgres.lines import Line
 from poller.stores.postgres.session import Session
-from poller.stores.sqlite.journal import Journal
-from poller.stores.sqlite.notes import Notes
 
 BATCH_MAX = 500  # jobs in one transaction, so that none waits long for the others
 BATCH_S = 10.0

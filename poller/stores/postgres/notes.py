@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from poller.stores.notes import Noted
 from poller.stores.postgres import history
 from poller.stores.postgres.history import Tail
 from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.rows import ENTRY, columns, entry_of
-from poller.stores.sqlite.notes import Noted
 
 # IS NOT DISTINCT FROM, since no index is tried for it: the rows are few, and looked up by their ids.
 # A query of a final order, or one that landed after the end, counts with the order itself.

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from poller.ports import Stamp, StoreCorruptError, StoreUnavailableError
+from poller.stores.journal import Journal
 from poller.stores.sqlite.faults import Fault, fault_of, is_io_error
-from poller.stores.sqlite.journal import Journal
 from poller.stores.sqlite.place import Place
 from poller.stores.sqlite.rows import from_ms, to_ms
 

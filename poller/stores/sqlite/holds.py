@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poller.stores.sqlite.journal import Journal
+from poller.stores.journal import Journal
 
 START = (float("-inf"), 0)
 

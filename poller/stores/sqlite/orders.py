@@ -10,7 +10,7 @@ from datetime import datetime
 from poller.core.documents import compact_json, same_json
 from poller.core.orders import NewOrder, Order, OrderKey, State
 from poller.ports import Accepted, Differs, HistoryEntry, Known, Pending, Submitted, UnknownOrderError
-from poller.stores.sqlite.notes import joined
+from poller.stores.notes import joined
 from poller.stores.sqlite.rows import ANSWER, ORDER, entry_of, from_ms, maybe_ms, order_of, to_ms, whole_ms
 
 _FROM = (

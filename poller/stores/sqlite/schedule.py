@@ -8,8 +8,8 @@ from contextlib import closing
 
 from poller.core.orders import OrderKey, State
 from poller.ports import Pending, UnknownOrderError
+from poller.stores.notes import Noted
 from poller.stores.sqlite.holds import START, OrderHolds
-from poller.stores.sqlite.notes import Noted
 from poller.stores.sqlite.orders import append_history
 from poller.stores.sqlite.rows import PENDING, pending_of
 

@@ -28,17 +28,17 @@ from poller.ports import (
     Submitted,
 )
 from poller.ports.records import Ended, Ending, Overview, Settlement, Since
+from poller.stores.behind import Behind
+from poller.stores.journal import Journal
+from poller.stores.notes import Notes
 from poller.stores.sqlite import deliveries as outbox
 from poller.stores.sqlite import opening, pruning, schedule, transition
 from poller.stores.sqlite import orders as ledger
 from poller.stores.sqlite import overview as glance
 from poller.stores.sqlite.batch import Transactions, read_stamp
-from poller.stores.sqlite.behind import Behind
 from poller.stores.sqlite.faults import fault_of
 from poller.stores.sqlite.holds import DeliveryHolds, OrderHolds
-from poller.stores.sqlite.journal import Journal
 from poller.stores.sqlite.lock import StoreLock
-from poller.stores.sqlite.notes import Notes
 from poller.stores.sqlite.tally import Tally
 from poller.stores.sqlite.writer import InlineWriter, ThreadedWriter, Work, Writer
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 
 from poller.ports import Counts
-from poller.stores.sqlite.journal import Journal
+from poller.stores.journal import Journal
 
 ALL = (
     "SELECT (SELECT count(*) FROM schedule), (SELECT count(*) FROM schedule WHERE untold = 0), "

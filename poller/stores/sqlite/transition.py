@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from poller.core.orders import Change, Order, OrderKey, State
 from poller.ports import Making
+from poller.stores.notes import Noted, Notes
 from poller.stores.sqlite import deliveries, orders, schedule
 from poller.stores.sqlite.holds import OrderHolds
-from poller.stores.sqlite.notes import Noted, Notes
 from poller.stores.sqlite.rows import whole_ms
 from poller.stores.sqlite.tally import Tally
 

@@ -12,6 +12,8 @@ from poller.core.orders import Answer, Change, NewOrder, NoticeType, Order, Orde
 from poller.core.replies import Payment
 from poller.ports import Attempt, Making, Progress
 from poller.ports.records import Ending, Since
+from poller.stores.journal import Journal
+from poller.stores.notes import Notes
 from poller.stores.postgres import (
     deliveries,
     history,
@@ -31,8 +33,6 @@ from poller.stores.postgres.notes import settle
 from poller.stores.postgres.rate import SharedRate
 from poller.stores.postgres.session import Session
 from poller.stores.postgres.terms import Terms
-from poller.stores.sqlite.journal import Journal
-from poller.stores.sqlite.notes import Notes
 from tests.bench.plans.filling import DEAD, HELD, PER_S, Size, event, lot, partner
 from tests.bench.plans.measuring import Measured
 

@@ -1,6 +1,6 @@
 """What is written behind: queries that ended nothing, notices that have been logged, and what is given back.
 
-Entries are entered by the loop's thread and taken by the writer's. Those taken by a transaction that fails
+Entries are entered by the loop's thread and taken by whoever writes. Those taken by a transaction that fails
 come back, before the ones that were entered meanwhile.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from poller.ports import HistoryEntry, Progress
-from poller.stores.sqlite.journal import Journal
+from poller.stores.journal import Journal
 
 MOST_RUNS = 200  # of an order that are kept while the store cannot be written; older ones are let go
 

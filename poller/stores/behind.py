@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from poller.ports import StoreUnavailableError
-from poller.stores.sqlite.notes import Notes
+from poller.stores.notes import Notes
 
 FLUSH_S = 30.0  # what a crash may lose is asked again; writing it down more often wears the disk
 CROWD = 20_000  # entries
