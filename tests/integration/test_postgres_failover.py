@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -205,13 +206,16 @@ async def test_no_order_is_held_that_a_failover_could_give_to_another(servers: P
     async with opened(url, lease=60.0) as store:
         give_back(store, *await take_on(store, "a"))
         await store.flush()
-        servers.pause_standby()
-        claiming = asyncio.create_task(store.claim(ALL, 10))
-        await asyncio.to_thread(servers.cancel_waiting)
-        with pytest.raises(StoreUnavailableError, match="no standby"):
-            await claiming
-        servers.resume_standby()
-        assert names(await again(lambda: store.claim(ALL, 10))) == ["a"]
+        for claim in (partial(store.claim, ALL, 10), partial(store.claim_of_lots, ALL, {key("a").park_uuid: 10})):
+            servers.pause_standby()
+            claiming = asyncio.create_task(claim())
+            await asyncio.to_thread(servers.cancel_waiting)
+            with pytest.raises(StoreUnavailableError, match="no standby"):
+                await claiming
+            servers.resume_standby()
+            claimed = await again(claim)
+            assert names(claimed) == ["a"]
+            give_back(store, claimed[0])
 
 
 async def test_where_none_takes_writes_it_says_what_to_do(servers: PostgresCluster, url: str) -> None:

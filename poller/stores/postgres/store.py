@@ -161,7 +161,9 @@ class PostgresStore:
             self._engine.give_back_orders([one.id for one in claimed])
 
         return await self._engine.work(
-            lambda transaction: schedule.claim_of_lots(transaction, by, wanted), abandoned=abandoned
+            lambda transaction: schedule.claim_of_lots(transaction, by, wanted),
+            durable=True,
+            abandoned=abandoned,
         )
 
     async def hold(self, key: OrderKey) -> Pending:
