@@ -132,6 +132,23 @@ async def test_whether_the_last_transaction_was_committed_or_not_its_orders_are_
         assert (await store.counts()).pending == 1
 
 
+async def test_what_was_given_back_and_claimed_at_once_is_still_held_when_an_answer_is_lost(url: str) -> None:
+    async with linked(shared_server().port) as link, opened(through(link, url), lease=60.0) as store:
+        give_back(store, *await take_on(store, "a"))
+        assert names(await store.claim(ALL, 10)) == ["a"]
+        link.cut_at = b"COMMIT"
+        submitting = asyncio.create_task(take_on(store, "b"))
+        async with beside(url) as other:
+            await until(lambda: other.fetchval("SELECT count(*) = 2 FROM orders"))
+        link.cut()
+        link.let_through()
+        with pytest.raises(StoreUnavailableError):
+            await submitting
+        await again(store.flush)
+        async with opened(url) as another:
+            assert names(await another.claim(ALL, 10)) == ["b"]
+
+
 async def test_a_connection_that_ended_while_idle_is_made_anew_without_anybody_noticing(url: str) -> None:
     async with opened(url) as store:
         await take_on(store, "a")
@@ -301,6 +318,19 @@ async def test_a_cancelled_caller_holds_nothing(url: str) -> None:
         await asyncio.wait(calls)
         assert all(call.cancelled() for call in calls)
         assert sorted(names(await again_until(lambda: store.claim(ALL, 10), 2))) == ["a", "b"]
+
+
+async def test_a_cancelled_caller_gives_back_nothing_that_another_of_the_same_moment_holds(url: str) -> None:
+    async with opened(url) as store:
+        for one in await take_on(store, "a", "b"):
+            give_back(store, one)
+        await store.flush()
+        claiming = asyncio.create_task(store.claim_of_lots(ALL, {key("b").park_uuid: 1}))
+        holding = asyncio.create_task(store.hold(key("a")))
+        await asyncio.sleep(0)
+        holding.cancel()
+        assert names(await claiming) == ["b"]
+        assert names(await again_until(lambda: store.claim(ALL, 10), 1)) == ["a"]
 
 
 async def again_until(claim: Callable[[], Awaitable[list[Any]]], wanted: int) -> list[Any]:

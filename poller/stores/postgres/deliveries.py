@@ -110,7 +110,7 @@ async def claim(transaction: Transaction, by: float, limit: int, *, freshest: bo
         return []
     rows = await transaction.write(CLAIM, [number for (number,) in found], transaction.me)
     claimed = {delivery.notice.id: delivery for delivery in map(delivery_of, rows)}
-    transaction.held.deliveries += claimed
+    transaction.held_deliveries.hold(claimed)
     return [claimed[number] for (number,) in found if number in claimed]
 
 
@@ -143,7 +143,7 @@ async def record(transaction: Transaction, attempts: Sequence[Attempt]) -> Seque
         states[attempt.id] = attempt.state
     if rows:
         await transaction.write(_RECORD, *columns(rows.values(), 7))
-        transaction.held.freed_deliveries += rows
+        transaction.held_deliveries.release(rows)
     return [
         None if attempt.id in states else UnknownOrderError(f"there is no notice {attempt.id}")
         for attempt in attempts

@@ -39,3 +39,25 @@ class Holds:
     def lose_all(self) -> None:
         self._lost |= self._held
         self._held.clear()
+
+
+class Uncommitted:
+    """What a transaction makes of `holds` once it is committed: of each number its last word counts."""
+
+    def __init__(self, holds: Holds) -> None:
+        self._holds = holds
+        self._is_held: dict[int, bool] = {}
+
+    def __contains__(self, number: int) -> bool:
+        return self._is_held.get(number, number in self._holds)
+
+    def hold(self, numbers: Iterable[int]) -> None:
+        self._is_held.update(dict.fromkeys(numbers, True))
+
+    def release(self, numbers: Iterable[int]) -> None:
+        self._is_held.update(dict.fromkeys(numbers, False))
+
+    def apply(self) -> None:
+        """It is committed."""
+        self._holds.hold(number for number, is_held in self._is_held.items() if is_held)
+        self._holds.release(number for number, is_held in self._is_held.items() if not is_held)

@@ -22,7 +22,7 @@ from poller.stores.postgres.connection import Connection, confirmed
 from poller.stores.postgres.faults import is_passing
 from poller.stores.postgres.fleet import Tally
 from poller.stores.postgres.herald import Hint
-from poller.stores.postgres.holds import Holds
+from poller.stores.postgres.holds import Holds, Uncommitted
 from poller.stores.postgres.lines import Line
 from poller.stores.postgres.session import Session
 
@@ -37,18 +37,12 @@ C = TypeVar("C")
 
 
 @dataclass(slots=True)
-class Held:
-    """What a transaction holds and gives free, once it is committed."""
-
-    orders: list[int] = field(default_factory=list)
-    freed_orders: list[int] = field(default_factory=list)
-    deliveries: list[int] = field(default_factory=list)
-    freed_deliveries: list[int] = field(default_factory=list)
-
-
-@dataclass(slots=True)
 class Transaction:
-    """What a handler works in. `me` is the session; `wrote` says that there is something to commit."""
+    """What a handler works in. `me` is the session; `wrote` says that there is something to commit.
+
+    `orders` and `deliveries` are what the daemon holds; what the transaction holds and gives free goes into
+    `held_orders` and `held_deliveries`.
+    """
 
     connection: Connection
     me: int
@@ -56,11 +50,15 @@ class Transaction:
     orders: Holds
     deliveries: Holds
     tally: Tally = field(default_factory=Tally)
-    held: Held = field(default_factory=Held)
+    held_orders: Uncommitted = field(init=False)
+    held_deliveries: Uncommitted = field(init=False)
     wrote: bool = False
     ending: bool = False  # whether it is committed depends on PostgreSQL alone
     hints: set[Hint] = field(default_factory=set)  # to the fleet, once it is committed
-    settled: bool = False  # what was noted behind is in it
+
+    def __post_init__(self) -> None:
+        self.held_orders = Uncommitted(self.orders)
+        self.held_deliveries = Uncommitted(self.deliveries)
 
     async def write(self, sql: str, *args: object) -> list[Sequence[Any]]:
         """Run a statement that changes rows; what it returns."""
@@ -69,10 +67,8 @@ class Transaction:
 
     def apply(self) -> None:
         """It is committed."""
-        self.orders.hold(self.held.orders)
-        self.orders.release(self.held.freed_orders)
-        self.deliveries.hold(self.held.deliveries)
-        self.deliveries.release(self.held.freed_deliveries)
+        self.held_orders.apply()
+        self.held_deliveries.apply()
 
 
 Handler = Callable[[Transaction, Sequence[C]], Awaitable[Sequence[T | Exception]]]

@@ -39,7 +39,7 @@ async def settle(transaction: Transaction) -> None:
     deliveries = sorted(number for number in taken.deliveries if not transaction.deliveries.is_lost(number))
     if deliveries:
         await transaction.write(_GIVE_BACK, deliveries, transaction.me)
-        transaction.held.freed_deliveries += deliveries
+        transaction.held_deliveries.release(deliveries)
 
 
 async def settle_releases(transaction: Transaction) -> None:
@@ -72,11 +72,10 @@ async def _write(transaction: Transaction, orders: Mapping[int, Noted]) -> None:
     ]
     if not rows:
         return
-    transaction.settled = True
     tails: list[Tail] = []
     for number, n, *entry in await transaction.write(WRITE, *columns(rows, 5), transaction.me):
         tail = Tail(number) if n is None else Tail(number, n, entry_of(entry))
         tail.append(orders[number].runs)
         tails.append(tail)
     await history.write(transaction, tails)
-    transaction.held.freed_orders += [number for number, noted in orders.items() if noted.released]
+    transaction.held_orders.release(number for number, noted in orders.items() if noted.released)

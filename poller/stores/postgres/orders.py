@@ -104,7 +104,7 @@ async def _take_on(
     if taken:
         scheduled = [(order.id, order.due, order.opened_run) for order in taken.values()]
         await transaction.write(_SCHEDULE, *columns(scheduled, 3), transaction.me)
-    transaction.held.orders += [order.id for order in taken.values()]
+    transaction.held_orders.hold(order.id for order in taken.values())
     transaction.tally.add(pending=len(taken))
     return taken
 

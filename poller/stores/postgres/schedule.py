@@ -79,12 +79,13 @@ async def _claim(transaction: Transaction, sql: str, *given: object) -> list[Pen
     claimed = [pending_of(row) for row in rows]
     if claimed:
         transaction.wrote = True
-        transaction.held.orders += [one.id for one in claimed]
+        transaction.held_orders.hold(one.id for one in claimed)
     return sorted(claimed, key=lambda one: (-one.opened_run, -one.id))
 
 
-async def hold(transaction: Transaction, key: OrderKey) -> Pending:
-    """One order in whatever state, held where it is pending; `due` of a final one is 0.
+async def hold(transaction: Transaction, key: OrderKey) -> tuple[Pending, bool]:
+    """One order in whatever state, held where it is pending, and whether it was not held before; `due` of a final
+    one is 0.
 
     Raises UnknownOrderError, and HeldElsewhereError where another daemon holds it.
     """
@@ -95,15 +96,16 @@ async def hold(transaction: Transaction, key: OrderKey) -> Pending:
     number, opened_run, state, due, errors, cancelling, holder = row
     pending = Pending(number, key, opened_run, due or 0.0, errors or 0, State(state), bool(cancelling))
     if pending.state is not State.PENDING:
-        return pending
+        return pending, False
     if not await transaction.write(_HOLD, number, transaction.me):
         name = await transaction.connection.fetchval(_NAME, holder)
         raise HeldElsewhereError(
             f"order {key.pay_partner!r} is being asked about by {name or 'another daemon of the fleet'}: ask "
             "there, or again in a moment"
         )
-    transaction.held.orders.append(number)
-    return pending
+    is_new = number not in transaction.held_orders
+    transaction.held_orders.hold([number])
+    return pending, is_new
 
 
 async def undecided(connection: Connection, opened_by: float, limit: int, me: int | None) -> list[OrderKey]:

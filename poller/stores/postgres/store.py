@@ -167,15 +167,15 @@ class PostgresStore:
         )
 
     async def hold(self, key: OrderKey) -> Pending:
-        newly: list[int] = []
+        def abandoned(held: tuple[Pending, bool]) -> None:
+            pending, is_new = held
+            if is_new:
+                self._engine.give_back_orders([pending.id])
 
-        async def work(transaction: Transaction) -> Pending:
-            pending = await schedule.hold(transaction, key)
-            newly[:] = [number for number in transaction.held.orders if number not in transaction.orders]
-            return pending
-
-        give_back = self._engine.give_back_orders
-        return await self._engine.work(work, durable=True, abandoned=lambda _: give_back(newly))
+        pending, _ = await self._engine.work(
+            lambda transaction: schedule.hold(transaction, key), durable=True, abandoned=abandoned
+        )
+        return pending
 
     def note(self, progress: Progress) -> None:
         self._engine.note(progress)

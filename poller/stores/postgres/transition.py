@@ -124,7 +124,7 @@ async def _write(transaction: Transaction, works: Sequence[Work]) -> None:
     opened = [work.now for work in was_not if _is_pending(work.now)]
     if ended:
         await transaction.write(_ENDED, ended)
-        transaction.held.freed_orders += ended
+        transaction.held_orders.release(ended)
     if moved:
         await transaction.write(_MOVED, *columns(moved, 7))
     await schedule(transaction, opened)
