@@ -287,12 +287,14 @@ class Poller:
         await self._ledger.wait_final(key, CANCEL_WAIT_S)
 
     async def _cancel_idle(self, pending: Pending) -> None:
+        losses = self._turns.losses
         self._barred.add(pending.id)
         self._turns.forget(pending)
         try:
             await self._ledger.change(pending.key, lambda order, at: end(order, State.CANCELLED, at))
         except StoreUnavailableError:
-            self._turns.put(pending)
+            if losses == self._turns.losses:
+                self._turns.put(pending)
             raise
         finally:
             self._barred.discard(pending.id)
