@@ -298,6 +298,17 @@ async def test_it_says_whether_a_commit_waits_for_a_standby(url: str) -> None:
         assert not await store.is_replicated()
 
 
+async def test_a_store_that_could_not_be_opened_leaves_nothing_running(url: str) -> None:
+    async with opened(url):
+        pass
+    async with beside(url) as other:
+        await other.execute("ALTER TABLE sessions ADD CONSTRAINT closed CHECK (id = 0) NOT VALID")
+    running = asyncio.all_tasks()
+    with pytest.raises(asyncpg.CheckViolationError):
+        await PostgresStore.open(url)
+    assert asyncio.all_tasks() == running
+
+
 async def test_its_size_is_that_of_its_tables(url: str) -> None:
     async with opened(url) as store:
         await until(lambda: asyncio.sleep(0, store.size_bytes() > 0))

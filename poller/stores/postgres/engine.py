@@ -88,7 +88,7 @@ class Engine:
         presence = Line(
             servers, greeting=PRESENT, idle_session_timeout=f"{terms.lease * 1000:.0f}", **_bounds(terms)
         )
-        name = name or f"daemon {uuid4().hex[:12]}"
+        name, engine = name or f"daemon {uuid4().hex[:12]}", None
         try:
             async with presence.use(OPEN_S, greet=False) as connection:
                 run, stamp = await read_stamp(connection, datetime.now(UTC), terms.joining)
@@ -97,6 +97,8 @@ class Engine:
                 await presence.listen(engine.herald.hear)
         except BaseException:
             presence.drop()
+            if engine is not None:
+                await engine._let_go()
             raise
         return engine
 
@@ -208,11 +210,15 @@ class Engine:
                 "and the others of the fleet have the rest within a lease"
             ) from None
         finally:
-            for task in (writing, *self._tasks):
-                task.cancel()
-            await asyncio.gather(writing, *self._tasks, return_exceptions=True)
-            lines: tuple[Line | Readers, ...] = (self._line, self._presence, self._readers, *self._others)
-            await asyncio.gather(*(one.close(LAST_S) for one in lines))
+            await self._let_go(writing)
+
+    async def _let_go(self, *others: asyncio.Task[None]) -> None:
+        tasks = (*others, *self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        lines: tuple[Line | Readers, ...] = (self._line, self._presence, self._readers, *self._others)
+        await asyncio.gather(*(one.close(LAST_S) for one in lines))
 
     async def _read(self, read: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._readers.use(READ_S) as connection:
