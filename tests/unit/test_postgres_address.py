@@ -56,6 +56,20 @@ def test_what_is_wrong_with_a_url_is_said(url: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hunter2@h\u2100st/x",
+        "postgresql://u:hunter2@[h]/x",
+        "postgresql://u@h/x?pass%77ord=hunter2",
+    ],
+)
+def test_a_url_that_cannot_be_read_shows_no_password(url: str) -> None:
+    with pytest.raises(ValueError, match=r"postgresql://USER@HOST|a password never stands") as raised:
+        parse(url)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("host", "is_here"),
     [
         ("localhost", True),

@@ -15,6 +15,7 @@ TARGETS = ("any", "primary", READ_WRITE)
 VERIFIED = ("verify-full", "verify-ca")
 WEAK = ("disable", "allow", "prefer", "require")
 
+_NO_PASSWORD = "a password never stands in the url: name its file as password_file"  # noqa: S105 - it is none
 _SERVER = re.compile(r"(\[[^\]]+\]|[^:]*)(?::([0-9]{1,5}))?")
 
 
@@ -79,18 +80,23 @@ class Address:
 
 def parse(url: str, password: str | None = None, tls: ssl.SSLContext | str | None = None) -> Address:
     """Raises ValueError, whose text does not show the URL."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whose text may show the password
+        raise ValueError("it is no URL: postgresql://USER@HOST/DATABASE") from None
     if parts.scheme not in SCHEMES:
         raise ValueError("expected postgresql://USER@HOST/DATABASE")
     user, _, hosts = parts.netloc.rpartition("@")
     if ":" in user or "password=" in parts.query:
-        raise PasswordInUrlError("a password never stands in the url: name its file as password_file")
+        raise PasswordInUrlError(_NO_PASSWORD)
     if len(parts.path) < 2:
         raise ValueError("the url names no database: postgresql://USER@HOST/DATABASE")
     try:
         query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError:
         raise ValueError("what follows the ? is not KEY=VALUE&KEY=VALUE") from None
+    if "password" in query:  # as the driver reads it
+        raise PasswordInUrlError(_NO_PASSWORD)
     servers = _servers(hosts, query)
     target = query.get("target_session_attrs", READ_WRITE if len(servers) > 1 else "any")
     if target not in TARGETS:
