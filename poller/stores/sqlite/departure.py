@@ -171,7 +171,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, bool]:
     try:
         connection.execute("PRAGMA synchronous = FULL")
         version = connection.execute("PRAGMA user_version").fetchone()[0] - MOVED
-        if version != schema.VERSION:
+        if version != schema.VERSION and not mark.read(connection).done:
             raise StoreTooNewError(  # noqa: TRY301
                 f"{path} is half moved, by a program that knows version {version} of it, while this one knows "
                 f"{schema.VERSION}: end the move with that program"
