@@ -67,9 +67,12 @@ class Refill:
 
     def _misses_some(self, now: float) -> bool:
         """Whether what was left out is due, while nothing in memory is."""
-        return now >= max(self._turns.left_out, self._filled_at + REFILL_S) and self._turns.until_next() > 0
+        return now >= max(self._turns.left_out, self._filled_at + REFILL_S) and not self._turns.any_due()
 
     async def _refill(self, by: float) -> None:
+        if len(self._turns) >= 2 * HELD_MAX:  # as in an outage that lasts
+            self._claimed_until = by
+            return
         losses, room = self._turns.losses, max(HELD_MAX - len(self._turns), FAIR)
         self._turns.left_out, self._filled_at = float("inf"), self._timeline.schedule()
         claimed = await self._store.claim(by, room)

@@ -123,6 +123,11 @@ class Turns:
         for flight in self._flights.values():
             flight.lost, flight.again, flight.successor = True, None, None
 
+    def any_due(self) -> bool:
+        """Whether anything in memory is due, though it may not be asked about yet."""
+        due = self._agenda.next_due()
+        return due is not None and self._timeline.until(due) == 0.0
+
     def until_next(self) -> float:
         """Seconds until a query may start as far as is known now; infinite while that may take a change first."""
         due = self._agenda.next_due()

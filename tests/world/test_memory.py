@@ -10,7 +10,7 @@ import pytest
 
 from poller.core.cadence import Cadence
 from poller.core.orders import OrderKey
-from poller.core.replies import Result
+from poller.core.replies import Cause, Result, Unavailable
 from poller.engine import Engine
 from poller.polling import poller, query, refill
 from tests.world.stage import IN_PROGRESS, Stage, orders
@@ -65,3 +65,26 @@ def test_younger_ones_that_are_due_later_do_not_take_the_room_of_those_due_befor
     gaps = longest_gaps(stage)
     assert len(gaps) == 240
     assert max(gaps.values()) < 61.0
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_memory_does_not_grow_with_what_is_overdue_however_long_the_platform_takes(
+    down: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refill, "FAIR", 2)
+
+    async def slow(_: OrderKey, __: float) -> Result:
+        await asyncio.sleep(9.0)
+        return Unavailable(Cause.TIMEOUT, "no answer") if down else IN_PROGRESS
+
+    stage = Stage(slow, cadence=Cadence(undecided_after=0.0), places=4)
+    held: list[int] = []
+
+    async def scene(engine: Engine) -> None:
+        await engine.desk.submit(orders(50 * ROOM))
+        for _ in range(20):
+            await asyncio.sleep(10.0)
+            held.append(engine.poller.held())
+
+    stage.play(scene)
+    assert max(held) < 3 * ROOM
