@@ -14,10 +14,10 @@ from poller.core.documents import compact_json
 from poller.core.orders import Order, State
 from poller.stores.dossier import Dossier, Told
 from poller.stores.postgres import history, transition
+from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.herald import Hint
 from poller.stores.postgres.history import Tail
 from poller.stores.postgres.lane import Transaction
-from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.orders import load
 from poller.stores.postgres.rows import columns, cut, kept_order, maybe_cut, storable
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from poller.core.delivery import DeliveryState
 from poller.core.orders import NoticeType, OrderKey
 from poller.ports import Attempt, Delivery, Making, Notice, UnknownOrderError
+from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.herald import Hint
 from poller.stores.postgres.lane import Transaction
-from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.notes import settle_logged, settle_releases
 from poller.stores.postgres.rows import DELIVERY, NO_ID, NOTICE, columns, cut, delivery_of, notice_of, storable
 

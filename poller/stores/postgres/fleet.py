@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from poller.ports import Stamp
-from poller.stores.postgres.lines import Connection
+from poller.stores.postgres.connection import Connection
 
 _LATEST = (
     "SELECT max(run), max(schedule), (SELECT wall FROM sessions WHERE schedule IS NOT NULL AND wall IS NOT NULL "

@@ -7,7 +7,8 @@ import enum
 from collections.abc import Callable
 
 from poller.ports import StoreUnavailableError
-from poller.stores.postgres.lines import Connection, Line
+from poller.stores.postgres.connection import Connection
+from poller.stores.postgres.lines import Line
 
 PAUSE_S = 0.1  # hints within it go as one
 TELL_S = 2.0

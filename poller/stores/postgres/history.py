@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from poller.core.orders import OrderKey
 from poller.ports import HistoryEntry
 from poller.stores.notes import joined
+from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.lane import Transaction
-from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.rows import ENTRY, columns, cut, entry_of, kept_answer
 
 LAST = "LEFT JOIN LATERAL (SELECT * FROM history WHERE order_id = o.id ORDER BY n DESC LIMIT 1) h ON true"

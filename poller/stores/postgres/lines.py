@@ -10,10 +10,8 @@ import asyncpg  # type: ignore[import-untyped]
 
 from poller.stores.postgres.address import SCHEMA, Address
 from poller.stores.postgres.connecting import Life, Servers
-from poller.stores.postgres.connection import Connection, Row
+from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.faults import fault_of
-
-__all__ = ["Connection", "Line", "Readers", "Row", "servers_of"]
 
 CONNECT_S = 5.0
 STATEMENT_S = 8.0

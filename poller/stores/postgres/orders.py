@@ -10,9 +10,9 @@ from datetime import datetime
 from poller.core.documents import compact_json, same_json
 from poller.core.orders import NewOrder, Order, OrderKey, State
 from poller.ports import Accepted, Differs, Known, Pending, Submitted, UnknownOrderError
+from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.history import LAST, Tail
 from poller.stores.postgres.lane import Transaction
-from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.notes import settle
 from poller.stores.postgres.rows import ENTRY, NO_ID, ORDER, ORDER_WIDTH, columns, cut, entry_of, order_of
 

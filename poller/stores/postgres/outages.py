@@ -8,9 +8,9 @@ from __future__ import annotations
 from poller.core.outage import Told
 from poller.core.replies import Cause
 from poller.ports.fleet import CANARY_S
+from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.herald import Hint
 from poller.stores.postgres.lane import Transaction
-from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.rows import storable
 
 _GET = "SELECT since, last_canary, canaries, wish, kind, cause FROM outages"

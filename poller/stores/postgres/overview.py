@@ -8,8 +8,8 @@ from poller.core.orders import Order, State
 from poller.ports import Counts
 from poller.ports.records import COUNTED, RECENT, Ended, Ending, Group, Overview, Settlement, Since, Undelivered
 from poller.stores.postgres import deliveries, orders
+from poller.stores.postgres.connection import Connection, Row
 from poller.stores.postgres.lane import Transaction
-from poller.stores.postgres.lines import Connection, Row
 
 WAITING = "SELECT order_id FROM schedule WHERE untold ORDER BY opened_run DESC, order_id DESC"
 UNDECIDED = "SELECT order_id FROM schedule WHERE NOT untold ORDER BY opened_run DESC, order_id DESC"

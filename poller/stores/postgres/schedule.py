@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from poller.core.orders import OrderKey, State
 from poller.ports import HeldElsewhereError, Pending
+from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.lane import Transaction
-from poller.stores.postgres.lines import Connection
 from poller.stores.postgres.notes import settle, settle_releases
 from poller.stores.postgres.orders import unknown
 from poller.stores.postgres.rows import PENDING, pending_of

@@ -6,7 +6,8 @@ import asyncpg  # type: ignore[import-untyped]
 
 from poller.stores.postgres import migration, schema
 from poller.stores.postgres.address import parse
-from poller.stores.postgres.lines import Connection, Line, servers_of
+from poller.stores.postgres.connection import Connection
+from poller.stores.postgres.lines import Line, servers_of
 
 LOOK_S = 5.0
 LAST_S = 1.0

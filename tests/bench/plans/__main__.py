@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from poller.stores.postgres import PostgresStore, lines
+from poller.stores.postgres.connection import Connection
 from tests.bench.plans.asking import ASKED, Asking
 from tests.bench.plans.filling import Size, fill, rows
 from tests.bench.plans.measuring import Measured, Taken
@@ -106,7 +107,7 @@ async def measure(size: Size, folder: Path) -> Measurement:
         server.remove()
 
 
-async def ask(connection: lines.Connection, size: Size) -> Answers:
+async def ask(connection: Connection, size: Size) -> Answers:
     """Ask everything, each in a transaction of its own that is undone."""
     settings = [f"SET {name} = {value}" for name, value in lines.SETTINGS.items() if name.startswith("enable_")]
     await connection.execute("; ".join([*settings, "SET plan_cache_mode = force_generic_plan; SET jit = off"]))

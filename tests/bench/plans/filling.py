@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from poller.stores.postgres.lines import Connection
+from poller.stores.postgres.connection import Connection
 
 LOTS = 200
 A_DAY = 1_000_000  # orders taken on

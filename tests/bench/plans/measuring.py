@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from poller.stores.postgres.lines import Connection, Row
+from poller.stores.postgres.connection import Connection, Row
 
 LARGE = re.compile(r"orders|schedule|history|deliveries")
 _BLOCKS = (

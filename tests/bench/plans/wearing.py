@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from poller.stores.postgres.lines import Connection
+from poller.stores.postgres.connection import Connection
 from tests.bench.plans.filling import PER_S, Size, event, lot, number_from, partner
 
 BATCH = 20_000  # orders in one transaction
