@@ -11,9 +11,7 @@ from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.notes import settle, settle_releases
 from poller.stores.postgres.orders import unknown
 from poller.stores.postgres.rows import PENDING, pending_of
-
-FRESHEST_OF = 20_000  # how many of the youngest a claim of the freshest looks at
-LEAST_OF_LOT = 100  # of each lot, however many are named
+from poller.stores.youngest import FRESHEST_OF, looked_at
 
 LONGEST_OVERDUE = (
     "SELECT order_id FROM schedule WHERE holder IS NULL AND due <= $1 ORDER BY due, order_id LIMIT $2 "
@@ -68,8 +66,8 @@ async def claim(transaction: Transaction, by: float, limit: int, *, freshest: bo
 
 async def claim_of_lots(transaction: Transaction, by: float, wanted: Mapping[str, int]) -> list[Pending]:
     """Hold the youngest of each lot that are due and that nobody holds, so many of each."""
-    looks = max(FRESHEST_OF // max(len(wanted), 1), LEAST_OF_LOT)
-    return await _claim(transaction, _CLAIM_OF_LOTS, by, looks, list(wanted), list(wanted.values()))
+    given = by, looked_at(len(wanted)), list(wanted), list(wanted.values())
+    return await _claim(transaction, _CLAIM_OF_LOTS, *given)
 
 
 async def _claim(transaction: Transaction, sql: str, *given: object) -> list[Pending]:

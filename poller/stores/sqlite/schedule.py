@@ -12,9 +12,7 @@ from poller.stores.notes import Noted
 from poller.stores.sqlite.holds import START, OrderHolds
 from poller.stores.sqlite.orders import append_history
 from poller.stores.sqlite.rows import PENDING, pending_of
-
-FRESHEST_OF = 20_000  # how many of the youngest a claim of the freshest looks at
-LEAST_OF_LOT = 100  # of each lot, however many are named
+from poller.stores.youngest import FRESHEST_OF, looked_at
 
 LONGEST_OVERDUE = (
     f"SELECT {PENDING} FROM schedule s CROSS JOIN orders o ON o.id = s.order_id "  # noqa: S608
@@ -69,11 +67,6 @@ def claim_of_lots(
     for lot, limit in wanted.items():
         claimed += _claim(connection, holds, by, limit, connection.execute(YOUNGEST_OF_LOT, (lot, looks)))
     return claimed
-
-
-def looked_at(lots: int) -> int:
-    """How many of the youngest of each of so many lots are looked at."""
-    return max(FRESHEST_OF // max(lots, 1), LEAST_OF_LOT)
 
 
 def _claim(
