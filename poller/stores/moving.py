@@ -84,7 +84,7 @@ async def _move_all(
     last = departure.stamp() or Stamp(0.0, 0.0, clock.wall())
     here, there = Timeline(clock, last), Timeline(clock, store.last_stamp())
     store.keep_time(there.stamp)
-    store.follow(there.advance)
+    store.fleet().follow(there.advance)
     following, page = departure.following(mark)
     while page:
         shift = Shift(mark.ids, there.run() - last.run, there.schedule() - here.schedule())

@@ -26,7 +26,7 @@ async def test_who_joined_meanwhile_is_not_taken_for_dead_by_one_who_comes_back(
         while away.lease_left() > 1.5 * LEASE_S:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.02)
         joined = await PostgresStore.open(server.url(schema), lease=LEASE_S, heartbeat=HEARTBEAT_S)
-        joined.on_lost(partial(lost.append, True))
+        joined.fleet().on_lost(partial(lost.append, True))
         [a] = await take_on(joined, "a")
         link.cut()
         link.let_through()

@@ -58,7 +58,7 @@ async def test_what_was_acknowledged_and_what_was_held_is_so_on_the_standby_that
 ) -> None:
     async with opened(url, lease=60.0) as store:
         lost: list[bool] = []
-        store.on_lost(lambda: lost.append(True))
+        store.fleet().on_lost(lambda: lost.append(True))
         await take_on(store, "a", "b")
         ended = await store.change(key("a"), paid, making("e1"))
         [delivery] = await store.claim_deliveries(ALL, 1)
@@ -170,7 +170,7 @@ async def test_what_a_standby_that_nobody_waited_for_has_not_got_can_be_taken_on
     servers.alone()
     async with opened(url, lease=60.0) as store:
         lost: list[bool] = []
-        store.on_lost(lambda: lost.append(True))
+        store.fleet().on_lost(lambda: lost.append(True))
         await take_on(store, "a")
         await asyncio.to_thread(servers.caught_up)
         await asyncio.to_thread(servers.standby.stop)

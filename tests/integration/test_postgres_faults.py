@@ -293,11 +293,6 @@ async def test_a_url_that_names_no_database_or_holds_a_password_is_refused_witho
     assert "hidden" not in str(refused.value)
 
 
-async def test_it_says_whether_a_commit_waits_for_a_standby(url: str) -> None:
-    async with opened(url) as store:
-        assert not await store.is_replicated()
-
-
 async def test_a_store_that_could_not_be_opened_leaves_nothing_running(url: str) -> None:
     async with opened(url):
         pass

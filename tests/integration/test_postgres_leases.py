@@ -49,7 +49,7 @@ async def tried(call):
 async def main():
     lease, heartbeat = map(float, sys.argv[2:])
     store = await PostgresStore.open(sys.argv[1], name="stopped", lease=lease, heartbeat=heartbeat)
-    store.on_lost(lambda: print("lost", flush=True))
+    store.fleet().on_lost(lambda: print("lost", flush=True))
     [order] = await store.claim(1e9, 10)
     [delivery] = await store.claim_deliveries(1e9, 10)
     print("holds", flush=True)
@@ -213,7 +213,7 @@ async def test_a_lease_ends_for_its_holder_before_it_ends_for_the_others(join: J
 async def test_one_who_was_away_too_long_is_told_writes_nothing_and_goes_on_anew(join: Join, link: Link) -> None:
     away, there = await join(port=link.port), await join()
     lost: list[float] = []
-    away.on_lost(lambda: lost.append(away.lease_left()))
+    away.fleet().on_lost(lambda: lost.append(away.lease_left()))
     [a] = await take_on(away, "a")
     await take_on(away, "b")
     await away.change(key("b"), paid, making("e1"))
@@ -263,7 +263,7 @@ async def test_a_query_that_lands_after_the_lease_was_lost_counts_with_nobody(jo
     away, there = await join(port=link.port), await join()
     [a] = await take_on(away, "a")
     lost: list[bool] = []
-    away.on_lost(lambda: lost.append(True))
+    away.fleet().on_lost(lambda: lost.append(True))
     link.hold_up()
     await until(lambda: there.claim(ALL, 10), bool)
     ended = await there.change(key("a"), paid, making("e1"))
@@ -407,8 +407,8 @@ async def test_a_daemon_that_is_behind_moves_forward_to_the_fleets_times_and_nob
     ahead.keep_time(lambda: stamp(5000.0, 9000.0))
     behind.keep_time(lambda: stamp(10.0, 20.0))
     heard: dict[str, list[tuple[float, float]]] = {"ahead": [], "behind": []}
-    ahead.follow(lambda run, schedule: heard["ahead"].append((run, schedule)))
-    behind.follow(lambda run, schedule: heard["behind"].append((run, schedule)))
+    ahead.fleet().follow(lambda run, schedule: heard["ahead"].append((run, schedule)))
+    behind.fleet().follow(lambda run, schedule: heard["behind"].append((run, schedule)))
     await until(lambda: asyncio.sleep(0, heard["behind"][-1:]), lambda last: last > [(5000.0, 9000.0)])
     assert all(schedule >= 20.0 for _, schedule in heard["behind"])
     assert all(run < 5000.0 or schedule == 9000.0 for run, schedule in heard["ahead"])

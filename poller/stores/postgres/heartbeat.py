@@ -72,11 +72,11 @@ class Heartbeat:
     async def _look(self, connection: Connection) -> None:
         self.size_bytes = await overview.size_bytes(connection)
         self._looked_at, self._life = time.monotonic(), self._line.life
-        before, self.is_replicated = self.is_replicated, await is_replicated(connection)
+        before, self.is_replicated = self.is_replicated, await _is_replicated(connection)
         if self.replicated is not None and self.is_replicated is not before:
             self.replicated(self.is_replicated)
 
 
-async def is_replicated(connection: Connection) -> bool:
+async def _is_replicated(connection: Connection) -> bool:
     """Whether a commit waits for a standby: without one, what was acknowledged is lost with the server."""
     return bool(await connection.fetchval("SHOW synchronous_standby_names"))

@@ -30,7 +30,6 @@ from poller.stores.postgres import deliveries as outbox
 from poller.stores.postgres import orders as ledger
 from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.engine import Engine
-from poller.stores.postgres.heartbeat import is_replicated
 from poller.stores.postgres.horizon import Horizon
 from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.membership import Membership
@@ -82,14 +81,6 @@ class PostgresStore:
         """From now on write `stamp()` down with every transaction that writes, and at each heartbeat."""
         self._engine.fleet.stamp = stamp
 
-    def follow(self, advance: Callable[[float, float], None]) -> None:
-        """From now on tell, at each heartbeat, the greatest running and schedule time of all daemons."""
-        self._engine.fleet.advance = advance
-
-    def on_lost(self, lost: Callable[[], None]) -> None:
-        """From now on tell when this daemon holds nothing of what it held; in the loop's thread."""
-        self._engine.lost = lost
-
     def lease_left(self) -> float:
         """For how many seconds from now nobody else can hold what this daemon holds; 0 where that is not sure."""
         return self._engine.session.lease_left()
@@ -113,10 +104,6 @@ class PostgresStore:
     def size_bytes(self) -> int:
         """What the tables and their indexes took a minute ago at most."""
         return self._engine.heartbeat.size_bytes
-
-    async def is_replicated(self) -> bool:
-        """Whether a commit waits for a standby: without one, what was acknowledged is lost with the server."""
-        return await self._engine.read(is_replicated)
 
     async def identity(self) -> str:
         """Which cluster, database and schema this is, by whatever name it was reached."""
