@@ -162,6 +162,11 @@ class Wire:
         await self._ask("execute", "SELECT 'LISTEN'", ())
         self.is_listening = True
 
+    def add_log_listener(self, callback: Callable[..., None]) -> None:
+        """No commit of the world's waits for a standby, so nobody is warned."""
+
+    def remove_log_listener(self, callback: Callable[..., None]) -> None: ...
+
     async def close(self, *, timeout: float) -> None:
         await self.process.step()
         self.terminate()
