@@ -33,6 +33,9 @@ CAUGHT_AT = {
     "a_rate_for_each_daemon": 0,
 }
 BUMP = "UPDATE sessions SET run = run + 1 WHERE id = 0"
+RUN = "SELECT run FROM sessions"
+LIFE = "SELECT stats_reset FROM pg_stat_bgwriter"
+BEGIN_BEHIND = "BEGIN; SET LOCAL synchronous_commit = off"
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -59,9 +62,9 @@ def test_no_promise_is_broken_in_seeded_histories_of_a_fleet(server: Server, sta
 def test_a_seed_of_a_fleet_replays_exactly_however_slow_postgresql_is(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run_fleet(6, server)
+    first = run_fleet(53, server)
     monkeypatch.setattr(lockstep, "LOOK_S", 1e-5)
-    second = run_fleet(6, server)
+    second = run_fleet(53, server)
     assert _lived(first) == _lived(second)
 
 
@@ -175,7 +178,27 @@ def test_over_a_cut_way_nothing_comes_until_it_is_mended(server: Server) -> None
         assert network.loop.time() - since == pytest.approx(9.0 + 5.0, abs=0.1)
         network.mend(process)
         after = await wire(network, process)
-        assert await inside(network, process, after.fetchval("SELECT run FROM sessions")) == 0.0
+        assert await inside(network, process, after.fetchval(RUN)) == 0.0
+
+    play(server, scene)
+
+
+def test_a_crash_may_forget_the_last_of_what_did_not_wait_for_the_disk_and_nothing_else(server: Server) -> None:
+    async def scene(network: Network) -> None:
+        process, left, before = Process("a", 0.0), set[float](), 0.0
+        for life in range(8):
+            bumping = await wire(network, process)
+            assert await inside(network, process, bumping.fetchval(LIFE)) == life
+            for lasts in (False, True, False):
+                await inside(network, process, bumping.execute("BEGIN" if lasts else BEGIN_BEHIND))
+                await inside(network, process, bumping.execute(BUMP))
+                await inside(network, process, bumping.execute("COMMIT"))
+            network.crash()
+            network.come_up()
+            after = await inside(network, process, (await wire(network, process)).fetchval(RUN))
+            left.add(after - before)
+            before = after
+        assert left == {2.0, 3.0}
 
     play(server, scene)
 

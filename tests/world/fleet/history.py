@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -20,19 +21,19 @@ from poller.ports import Accepted, Known, StoreUnavailableError, UnknownOrderErr
 from poller.stores.postgres import engine, fleet, heartbeat, horizon, lane, overview, rate, session
 from tests.world.adapters import EPOCH
 from tests.world.fleet.members import Member
-from tests.world.fleet.network import Network
+from tests.world.fleet.network import AT_RISK_S, Network
 from tests.world.fleet.outside import Flight, Ground
-from tests.world.fleet.plan import Blow, FleetPlan, draw_fleet
-from tests.world.fleet.processes import PROCESS, FleetLoop, Process, clock
+from tests.world.fleet.plan import OF_THE_DATABASE, Blow, Fault, FleetPlan, Place, draw_fleet
+from tests.world.fleet.processes import PROCESS, FleetLoop, Process, clock, leaps
 from tests.world.fleet.server import Server
 from tests.world.history import bury
 from tests.world.truth import Plan, Record
 
 CLIENT_S = 5.0  # for so long the gate and the operators wait for an answer
 GATE_RETRY_S = 0.5
-RECOVERY_S = 30.0  # after the last fault the fleet goes on for at least so long
+RECOVERY_S = 30.0 + AT_RISK_S  # after the last fault the fleet goes on for at least so long
 LOOK_EVERY_S = 5.0
-SLACK_S = 7.0  # ages compare across daemons within the seconds between two heartbeats
+SLACK_S = 2.0  # ages compare across daemons within the second between two heartbeats
 
 TRUTH = (
     "SELECT (SELECT count(*) FROM orders WHERE state = 'pending'), "
@@ -58,8 +59,6 @@ class UnansweredError(Exception):
 
 class FleetHistory:
     """Runs a plan to its end; afterwards the rest is what the promises are held against."""
-
-    slack = SLACK_S
 
     def __init__(self, seed: int, server: Server, plan: FleetPlan | None = None) -> None:
         self.fleet: FleetPlan = plan or draw_fleet(seed)
@@ -143,14 +142,22 @@ class FleetHistory:
     async def _strike(self, ground: Ground) -> None:
         for fault in self.fleet.faults:
             await asyncio.sleep(max(fault.at - ground.loop.time(), 0.0))
-            if fault.blow is Blow.STOP_DATABASE:
-                for member in self.members:
-                    if member.process is not None:
-                        member.process.struck.append((ground.loop.time(), fault))
-                ground.loop.outside(0.0, ground.network.go_down)
-                ground.loop.outside(fault.seconds, ground.network.come_up)
+            if fault.blow is Blow.CRASH_DATABASE and fault.place is not Place.ANYWHERE:
+                ground.network.at_risk(partial(self._strike_the_database, ground, fault))
+            elif fault.blow in OF_THE_DATABASE:
+                ground.loop.outside(0.0, self._strike_the_database, ground, fault)
             else:
                 self.members[fault.daemon].strike(fault)
+
+    def _strike_the_database(self, ground: Ground, fault: Fault) -> None:
+        for member in self.members:
+            if member.process is not None:
+                member.process.struck.append((ground.loop.time(), fault))
+        if fault.blow is Blow.CRASH_DATABASE:
+            ground.network.crash()
+        else:
+            ground.network.go_down()
+        ground.loop.outside(fault.seconds, ground.network.come_up)
 
     async def _until_settled(self) -> None:
         loop = asyncio.get_running_loop()
@@ -187,6 +194,17 @@ class FleetHistory:
             answering.add_done_callback(_forget)
             raise UnansweredError
         return answering.result()
+
+    async def _ask_again(self, call: Callable[[Desk], Awaitable[T]]) -> T:
+        """As `_ask`, of another one where that one is still away, or finds out that it was."""
+        until = asyncio.get_running_loop().time() + self.fleet.patience
+        while True:
+            try:
+                return await self._ask(call)
+            except (StoreUnavailableError, UnansweredError):
+                if asyncio.get_running_loop().time() > until:
+                    raise
+                await asyncio.sleep(GATE_RETRY_S)
 
     async def _hand_in(self) -> None:
         """The gate: it hands each order in, to whichever daemon, until it is acknowledged."""
@@ -237,9 +255,10 @@ class FleetHistory:
         """What the fleet says in the end."""
         for key in self.plan.fates:
             with suppress(UnknownOrderError):
-                self.final[key] = (await self._ask(lambda desk, key=key: desk.order(key))).state  # type: ignore[misc]
+                order = await self._ask_again(lambda desk, key=key: desk.order(key))  # type: ignore[misc]
+                self.final[key] = order.state
         oldest_of: dict[OrderKey, str] = {}  # the others of its order wait for it
-        for delivery in await self._ask(lambda desk: desk.deliveries(None, None, 1000)):  # newest first
+        for delivery in await self._ask_again(lambda desk: desk.deliveries(None, None, 1000)):  # newest first
             if delivery.state not in ("delivered", "dead"):
                 oldest_of[delivery.notice.key] = delivery.notice.event_id
         self.undelivered = list(oldest_of.values())
@@ -256,6 +275,11 @@ class FleetHistory:
         self.counts = [*self._server.look(overview.COUNTS)[0]][:4]
         self.truth = [*self._server.look(TRUTH)[0]]
         network.go_down()
+
+    @property
+    def slack(self) -> float:
+        """By how much, in seconds, ages may be wrong."""
+        return SLACK_S + leaps(self.lives())
 
     def lives(self) -> list[Process]:
         """All processes that there were."""

@@ -128,7 +128,7 @@ class Member:
             case Blow.LEAVE:
                 self._away = fault.seconds
                 self._stop.set()
-            case Blow.STOP_DATABASE:
+            case Blow.STOP_DATABASE | Blow.CRASH_DATABASE:
                 raise AssertionError("that is not a daemon")
 
 

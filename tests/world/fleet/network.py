@@ -19,6 +19,8 @@ from tests.world.fleet.processes import PROCESS, FleetLoop, Process
 from tests.world.fleet.server import Backend, Server
 
 KEEPALIVE_S = 11.0  # after which PostgreSQL finds out that a peer is silent, as the store's settings have it
+AT_RISK_S = 10.0  # for so long at most one waits for the database to have something that is not on disk
+CUT_SHORT = 0.5  # the chance that what is under way to a daemon in a crash had not been sent yet
 TIMEOUTS = ("lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout")
 _NOTIFY = re.compile(r"pg_notify\(.*, '(\w+)'\)")
 
@@ -37,6 +39,7 @@ class Network:
         self.waiting: dict[Backend, Callable[[], None]] = {}  # for a lock, and what to do when they have it
         self._latency = latency
         self._loses_hints = loses_hints
+        self._at_risk: list[Callable[[], None]] = []
         self._stuck: list[tuple[Process, Callable[..., None], tuple[Any, ...]]] = []
 
     async def connect(
@@ -97,6 +100,28 @@ class Network:
         for wire in [*self.wires]:
             wire.end(asyncpg.AdminShutdownError("terminating connection due to administrator command"))
 
+    def crash(self) -> None:
+        """The database falls: what it was about to answer is not said, though it may be on disk."""
+        self.is_down = True
+        for wire in [*self.wires]:
+            wire.is_cut_short = self.dice.random() < CUT_SHORT
+            wire.end(asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"))
+        self.server.crash(self.loop.time(), self.dice)
+
+    def at_risk(self, strike: Callable[[], None]) -> None:
+        """Do it once something has been committed that is not on disk yet."""
+        self._at_risk.append(strike)
+        self.loop.outside(AT_RISK_S, self._strike, strike)
+
+    def _strike(self, strike: Callable[[], None]) -> None:
+        if strike in self._at_risk:
+            self._at_risk.remove(strike)
+            strike()
+
+    def committed(self) -> None:
+        if self._at_risk and self.server.is_at_risk(self.loop.time()):
+            self.loop.outside(self._latency * 3 * self.dice.random(), self._strike, self._at_risk[0])
+
     def come_up(self) -> None:
         """The database is started again."""
         self.is_down = False
@@ -126,6 +151,7 @@ class Wire:
         self.process = process
         self.pid = 0
         self.is_listening = False
+        self.is_cut_short = False
         self._network = network
         self._command_timeout = command_timeout
         self._limits = {name: float(settings.get(name, "inf")) / 1000 for name in TIMEOUTS}
@@ -221,7 +247,11 @@ class Wire:
     # PostgreSQL's side.
 
     def _reply(self, answer: asyncio.Future[Any], result: object) -> None:
-        self._here = self._network.carry(self.process, self._here, self._answered, answer, result)
+        self._here = self._network.carry(self.process, self._here, self._arrived, answer, result)
+
+    def _arrived(self, answer: asyncio.Future[Any], result: object) -> None:
+        if not self.is_cut_short:
+            self._answered(answer, result)
 
     def _begin(self, answer: asyncio.Future[Any]) -> None:
         if self._network.is_down:
@@ -252,6 +282,8 @@ class Wire:
         error = task.exception()
         if error is None:
             self._network.tell(self, sql)
+            if sql == "COMMIT":
+                self._network.committed()
         self.process.hit(_place(sql))
         if self._gone:
             self._let_go()

@@ -17,6 +17,7 @@ class Blow(enum.StrEnum):
     CUT = "cut"  # off from the database
     LEAVE = "leave"  # drained, and it joins again
     STOP_DATABASE = "stop the database"
+    CRASH_DATABASE = "crash the database"  # what was not on disk yet is gone
 
 
 class Place(enum.StrEnum):
@@ -60,7 +61,9 @@ SECONDS = {
     Blow.CUT: (1.0, 8.0, 14.0, 20.0, 40.0),
     Blow.LEAVE: (1.0, 20.0),
     Blow.STOP_DATABASE: (0.5, 5.0, 15.0),
+    Blow.CRASH_DATABASE: (0.5, 5.0, 15.0),
 }
+OF_THE_DATABASE = (Blow.STOP_DATABASE, Blow.CRASH_DATABASE)
 
 
 def draw_fleet(seed: int) -> FleetPlan:
@@ -70,11 +73,11 @@ def draw_fleet(seed: int) -> FleetPlan:
     calm, steady = world.calm, world.calm or dice.random() < 0.5
     lasts = min(world.lasts, 60.0)
     daemons = dice.choice([2, 2, 2, 3, 3, 4])
-    blows = [Blow.KILL, Blow.FREEZE, Blow.FREEZE, Blow.CUT, Blow.CUT, Blow.LEAVE, Blow.STOP_DATABASE]
+    blows = [Blow.KILL, Blow.FREEZE, Blow.FREEZE, Blow.CUT, Blow.CUT, Blow.LEAVE, *OF_THE_DATABASE]
     faults: list[Fault] = []
     for _ in range(0 if calm else dice.choice([1, 2, 3, 5])):
         blow, daemon = dice.choice(blows), dice.randrange(1 if steady else 0, daemons)
-        if blow is Blow.STOP_DATABASE and steady:
+        if blow in OF_THE_DATABASE and steady:
             blow = Blow.FREEZE
         place = dice.choice([*Place])
         steps = int(dice.expovariate(1 / 20.0 if place is Place.ANYWHERE else 1 / 2.0))

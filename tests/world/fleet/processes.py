@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.world.fleet.plan import Fault, Place
+from tests.world.fleet.plan import Blow, Fault, Place
 from tests.world.loop import VirtualLoop
+
+BACK_S = {Blow.FREEZE: 2.0, Blow.CUT: 12.0}  # until it is in touch again, once that is over
 
 PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 
@@ -48,6 +50,9 @@ class Process:
     def __post_init__(self) -> None:
         self.context.run(PROCESS.set, self)
 
+    def lives_at(self, at: float) -> bool:
+        return self.born <= at and (self.died is None or at < self.died)
+
     async def step(self, place: Place = Place.ANYWHERE) -> None:
         """A place in the daemon where it may be hit."""
         if self.hit(place):
@@ -63,6 +68,29 @@ class Process:
         burn, self.fuse = self.fuse.burn, None
         burn()
         return True
+
+
+def leaps(lives: list[Process]) -> float:
+    """How far, in seconds, the fleet's time may have leapt for those that joined while all others were away.
+
+    A daemon that is frozen or cut off writes down no more how far it has come. Who joins then begins there, and
+    moves forward when the other goes on.
+    """
+    return sum(
+        min(
+            (_away(one, joined.born) for one in lives if one is not joined and one.lives_at(joined.born)),
+            default=0,
+        )
+        for joined in lives
+    )
+
+
+def _away(process: Process, at: float) -> float:
+    """For how long it had been out of touch then; a cut one takes a while to come back."""
+    blows = (
+        (since, BACK_S[fault.blow] + fault.seconds) for since, fault in process.struck if fault.blow in BACK_S
+    )
+    return max((at - since for since, seconds in blows if since <= at <= since + seconds), default=0.0)
 
 
 class FleetLoop(VirtualLoop):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import combinations, pairwise
 
 from poller.core.orders import OrderKey
+from poller.ports.fleet import LEASE_S
 from tests.world.fleet.history import FleetHistory
 from tests.world.fleet.outside import Flight
 from tests.world.promises import late, longest_gap, too_fast, wrong
 
-LEASE_S = 15.0
-TAKEOVER_S = LEASE_S + 3 * LEASE_S / 4  # to find out that one is dead, to free what it held, to look for it
+TAKEOVER_S = LEASE_S  # from the last sign of life of the one that held it to the query of the next
 QUEUE_S = 4.0  # for a place in the rate, beside what the orders before it take
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import asyncpg  # type: ignore[import-untyped]
 
 from poller.stores.postgres import migration, schema
+from tests.world.fleet import crashes
 
 SCHEMA = "fleet"
 DEADLOCK_S = 0.02  # after which PostgreSQL finds one
@@ -32,7 +34,7 @@ CREATE TRIGGER note_end BEFORE DELETE ON schedule FOR EACH ROW EXECUTE FUNCTION 
 """
 _CLEAN = (
     "TRUNCATE orders, schedule, history, deliveries, sessions, errands, outages, rates, ends RESTART IDENTITY; "
-    f"{schema.LEFT_BEHIND}"
+    f"{schema.LEFT_BEHIND}; {crashes.CLEAN}"
 )
 _TABLES = (
     "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1 "
@@ -90,7 +92,9 @@ class Server:
         await migration.migrate(self._monitor, "the world", 0.0)
         for (table,) in await self._monitor.fetch(_TABLES, SCHEMA):
             await self._monitor.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
-        await self._monitor.execute(_WORLD)
+        await self._monitor.execute(f"{_WORLD} {crashes.DEFINITIONS}")
+        for table in schema.TABLES:
+            await self._monitor.execute(crashes.WATCH.format(table=table))
 
     def clean(self) -> None:
         """Empty the store for the next history."""
@@ -100,6 +104,21 @@ class Server:
         """Read what stands, beside all daemons."""
         found: list[Any] = self.run(self._monitor.fetch(sql, *args))
         return found
+
+    def is_at_risk(self, now: float) -> bool:
+        """Whether something was committed that is not on disk yet."""
+        return bool(self._unsure(now))
+
+    def _unsure(self, now: float) -> list[int]:
+        return [since for (since,) in self.look(crashes.UNSURE, now - crashes.WRITTEN_S)]
+
+    def crash(self, now: float, dice: random.Random) -> None:
+        """Begin another life, once all backends have ended: what was not on disk may be forgotten."""
+        unsure = self._unsure(now)
+        forgotten = dice.randint(0, len(unsure))
+        if forgotten:
+            self.look(crashes.FORGET, unsure[-forgotten])
+        self.run(self._monitor.execute(crashes.NEXT_LIFE))
 
     def begin(self, name: str, settings: dict[str, str]) -> Backend:
         """A backend for a daemon's new connection; `name` is whose."""
@@ -113,7 +132,7 @@ class Server:
                 _connect(self._url, server_settings={**settings, "deadlock_timeout": f"{DEADLOCK_S * 1000:.0f}"})
             )
             backend = Backend(connection, connection.get_server_pid(), key)
-        self.run(backend.connection.execute(f"SET application_name = '{name}'"))
+        self.run(backend.connection.execute(f"SET application_name = '{name}'; SET world.now = 0"))
         return backend
 
     def end(self, backend: Backend) -> None:
@@ -128,7 +147,7 @@ class Server:
 
     def execute(self, backend: Backend, method: str, sql: str, args: tuple[object, ...], now: float) -> bool:
         """Execute a statement; False where it waits for a lock, which `unblocked` tells the end of."""
-        if "clock_timestamp" in sql:
+        if "clock_timestamp" in sql or sql == "COMMIT":
             self.run(backend.connection.execute(f"SELECT set_config('world.now', '{now!r}', false)"))
         backend.task = self._loop.create_task(getattr(backend.connection, method)(sql, *args))
         if self._settle(backend):
