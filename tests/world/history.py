@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -232,13 +233,18 @@ def bury(loop: VirtualLoop) -> None:
     """End the tasks of a process that died; its disk is closed, so that what they still do reaches nobody."""
     for task in asyncio.all_tasks(loop):
         task._log_destroy_pending = False  # type: ignore[attr-defined]
-        coroutine = task.get_coro()
-        assert coroutine is not None
+        _close(task.get_coro())
+    for generator in [*loop._asyncgens]:  # type: ignore[attr-defined]
+        _close(generator.ag_await)  # which closing the task does not reach
+    loop._ready.clear()  # type: ignore[attr-defined]
+    loop._scheduled.clear()  # type: ignore[attr-defined]
+
+
+def _close(coroutine: object) -> None:
+    if inspect.iscoroutine(coroutine):
         for _ in range(20):  # each `finally` that awaits takes one more
             try:
                 coroutine.close()
             except BaseException:
                 continue
             break
-    loop._ready.clear()  # type: ignore[attr-defined]
-    loop._scheduled.clear()  # type: ignore[attr-defined]

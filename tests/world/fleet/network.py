@@ -346,4 +346,6 @@ class Wire:
 
 
 def _place(sql: str) -> Place:
+    if "UPDATE rates" in sql:
+        return Place.RATE
     return Place.COMMIT if sql == "COMMIT" else Place.ANYWHERE

@@ -26,6 +26,7 @@ class Place(enum.StrEnum):
     ANYWHERE = "anywhere"  # it sends or gets something
     QUERY = "query"  # one has just gone out, or its answer has come
     COMMIT = "commit"  # it is about to go out, or has been executed
+    RATE = "rate"  # the same, of a reservation of moments for queries
 
 
 @dataclass(frozen=True, slots=True)

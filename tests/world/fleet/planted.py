@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from poller.stores.postgres import engine, session, transition
-from poller.stores.postgres.engine import Engine
 from poller.stores.postgres.fleet import Tally
 from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.membership import Membership
@@ -57,16 +56,6 @@ def a_rate_for_each_daemon(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Membership, "throttle", throttle)
 
 
-def held_before_it_is_on_disk(patch: pytest.MonkeyPatch) -> None:
-    """A claim does not wait for the disk, so a crash may give what it holds to another."""
-    work = Engine.work
-
-    async def careless(self: Engine, wanted: Any, *, durable: bool = False, abandoned: Any = None) -> Any:
-        return await work(self, wanted, abandoned=abandoned)
-
-    patch.setattr(Engine, "work", careless)
-
-
 def not_reconciled(patch: pytest.MonkeyPatch) -> None:
     """What a crash has made of what a daemon holds is not looked at."""
 
@@ -85,7 +74,6 @@ FLEET_PLANTS: dict[str, Plant] = {
         ended_by_whoever_wants,
         numbers_of_the_dead_forgotten,
         a_rate_for_each_daemon,
-        held_before_it_is_on_disk,
         not_reconciled,
     )
 }
