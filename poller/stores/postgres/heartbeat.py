@@ -16,6 +16,7 @@ from poller.stores.postgres.session import Session
 from poller.stores.postgres.terms import Terms
 
 LOOK_EVERY_S = 60.0
+CONTRACT_EVERY_S = 5.0
 NEWS_EVERY_S = 4.0  # at least; what is freed is told at once
 RETRY = 0.2  # of a heartbeat's distance, after one that failed
 
@@ -36,6 +37,7 @@ class Heartbeat:
         self._looked_at = float("-inf")
         self._life: Life | None = None
         self._contracted = False
+        self._contract_at = float("-inf")
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -48,7 +50,9 @@ class Heartbeat:
                 began = time.monotonic()
                 async with self._line.use(self._terms.patience) as connection:
                     has_freed = await self._session.beat(connection)
-                    self._contracted = self._contracted or await migration.contract(connection)
+                    if not self._contracted and time.monotonic() >= self._contract_at:
+                        self._contract_at = time.monotonic() + CONTRACT_EVERY_S  # also where it fails
+                        self._contracted = await migration.contract(connection)
                     if time.monotonic() - self._looked_at >= LOOK_EVERY_S or self._life != self._line.life:
                         await self._look(connection)
                 self._tell(has_freed)
