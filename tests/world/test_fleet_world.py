@@ -31,7 +31,6 @@ CAUGHT_AT = {
     "ended_by_whoever_wants": 3,
     "numbers_of_the_dead_forgotten": 3,
     "a_rate_for_each_daemon": 0,
-    "not_reconciled": 127,
 }
 MUCH_BEFALLS_IT = 93  # a crash that forgets, a cut, a stop
 BUMP = "UPDATE sessions SET run = run + 1 WHERE id = 0"

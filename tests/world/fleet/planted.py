@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from poller.stores.postgres import engine, session, transition
+from poller.stores.postgres import session, transition
 from poller.stores.postgres.fleet import Tally
-from poller.stores.postgres.lane import Transaction
 from poller.stores.postgres.membership import Membership
 from poller.stores.postgres.session import Session
 from tests.world.adapters import Throttle
@@ -56,15 +55,6 @@ def a_rate_for_each_daemon(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Membership, "throttle", throttle)
 
 
-def not_reconciled(patch: pytest.MonkeyPatch) -> None:
-    """What a crash has made of what a daemon holds is not looked at."""
-
-    async def careless(_transaction: Transaction, _session: Session) -> None:
-        return
-
-    patch.setattr(engine, "reconcile", careless)
-
-
 FLEET_PLANTS: dict[str, Plant] = {
     plant.__name__: plant
     for plant in (
@@ -74,6 +64,5 @@ FLEET_PLANTS: dict[str, Plant] = {
         ended_by_whoever_wants,
         numbers_of_the_dead_forgotten,
         a_rate_for_each_daemon,
-        not_reconciled,
     )
 }
