@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-_USER_INFO = re.compile(r"//[^/@]*@")
+_USER_INFO = re.compile(r"^([^@]*?//)?.*@", re.DOTALL)  # a password may have any character in it
+_PASSWORD = re.compile(r"(?i)(password\s*=\s*).*", re.DOTALL)
 _LONGEST_SHOWN = 80
 
 
@@ -47,7 +48,7 @@ def shown(value: object) -> str:
         case str() if value.startswith("whsec_"):
             return "a secret itself"
         case str():
-            text = _on_one_line(_USER_INFO.sub("//***@", value))
+            text = _on_one_line(_PASSWORD.sub(r"\1***", _USER_INFO.sub(r"\1***@", value)))
             return f'"{text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"}"'
         case dict():
             return "a table"

@@ -186,6 +186,24 @@ def test_a_password_in_a_url_is_refused_and_not_shown(write: Write, url: str) ->
     assert "hidden" not in found
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:1/hidden@db/x",
+        "postgresql://u:1/?hidden@db/x",
+        "postgresql+asyncpg://u:hidden/@db/x",
+        "postgresql:/u:hidden@db/x",
+        "u:hidden@db/x",
+        "host=db user=u password=hidden dbname=x",
+        "host=db user=u PASSWORD = 'hidden one'",
+    ],
+)
+def test_a_password_in_what_is_hardly_a_url_is_not_shown(write: Write, url: str) -> None:
+    found = faults(write(f'[store]\nurl = "{url}"\n{PARKS}'))
+    assert "[store] url: expected" in found
+    assert "hidden" not in found
+
+
 def test_a_store_in_postgresql_has_its_password_in_a_file(write: Write) -> None:
     url = "postgresql://poller@db1,db2/poller?target_session_attrs=read-write"
     path = write(f'[store]\nurl = "{url}"\npassword_file = "intake.token"\n{PARKS}')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from poller.stores.postgres.address import parse
+from poller.stores.postgres.address import PasswordInUrlError, parse
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,26 @@ def test_a_url_that_cannot_be_read_shows_no_password(url: str) -> None:
     with pytest.raises(ValueError, match=r"postgresql://USER@HOST|a password never stands") as raised:
         parse(url)
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hidden@a/x",
+        "postgresql://u:1/hidden@a/x",
+        "postgresql://u:1#hidden@a/x",
+        "postgresql://u:1/?hidden@a/x",
+        "postgresql://u:1/x?a=hidden@a/x",
+        "postgresql://u:1@hidden@a/x",
+        "postgresql://u%3Ahidden@a/x",
+        "postgresql://a/x?user=u&Password=hidden",
+        "postgresql://a/x?user=u&p%61ssword=hidden",
+    ],
+)
+def test_a_password_is_found_whatever_characters_it_has(url: str) -> None:
+    with pytest.raises(PasswordInUrlError) as refused:
+        parse(url)
+    assert "hidden" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

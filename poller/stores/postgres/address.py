@@ -86,9 +86,9 @@ def parse(url: str, password: str | None = None, tls: ssl.SSLContext | str | Non
         raise ValueError("it is no URL: postgresql://USER@HOST/DATABASE") from None
     if parts.scheme not in SCHEMES:
         raise ValueError("expected postgresql://USER@HOST/DATABASE")
-    user, _, hosts = parts.netloc.rpartition("@")
-    if ":" in user or "password=" in parts.query:
+    if _has_password(url):
         raise PasswordInUrlError(_NO_PASSWORD)
+    hosts = parts.netloc.rpartition("@")[2]
     if len(parts.path) < 2:
         raise ValueError("the url names no database: postgresql://USER@HOST/DATABASE")
     try:
@@ -112,6 +112,12 @@ def parse(url: str, password: str | None = None, tls: ssl.SSLContext | str | Non
     return Address(
         url, servers, target, mode, None if authority == "system" else authority, identity, password, tls
     )
+
+
+def _has_password(url: str) -> bool:
+    """Whether there may be one, also where a / or # or ? in it makes another part of the url of its rest."""
+    before_host = url.partition("://")[2].rpartition("@")[0]
+    return ":" in unquote(before_host) or "password=" in unquote(url).lower()
 
 
 def _servers(hosts: str, query: dict[str, str]) -> tuple[Server, ...]:
