@@ -12,6 +12,7 @@ class Link:
 
     def __init__(self, server_port: int) -> None:
         self.port = 0
+        self.delay = 0.0  # seconds that what comes from the server takes
         self.cut_at: bytes | None = None  # cut once this was passed on to the server, before its answer is
         self._server_port = server_port
         self._flows = asyncio.Event()
@@ -49,6 +50,8 @@ class Link:
         try:
             while some := await reader.read(65_536):
                 await self._flows.wait()
+                if not to_server:
+                    await asyncio.sleep(self.delay)
                 writer.write(some)
                 await writer.drain()
                 if to_server and self.cut_at is not None and self.cut_at in some:

@@ -64,6 +64,16 @@ async def test_one_daemon_alone_nearly_reaches_the_rate_and_never_passes_it(join
     assert len(times) >= 1.4 * 200 * 0.75
 
 
+async def test_an_answer_that_takes_longer_than_it_did_costs_little_of_the_rate(link: Link, join: Join) -> None:
+    """What is reserved is not over when the answer comes, however exactly the clock was known before."""
+    throttle, times = await join(200, link.port), list[float]()
+    await throttle.acquire()
+    link.delay = 0.06
+    await use(throttle, times, time.monotonic() + 1.5)
+    assert most_in_a_second(times) <= 200
+    assert len(times) >= 1.5 * 200 * 0.3
+
+
 async def test_each_of_several_gets_its_share_soon(join: Join) -> None:
     """With what one reserves at a time they all find room ahead, so that they take turns."""
     rate, daemons, seconds = 500, 5, 2.0

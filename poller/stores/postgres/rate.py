@@ -43,13 +43,14 @@ _ENTER = (
     "AND EXISTS (SELECT FROM rates WHERE starts_with(account, $1 || ' life '))"
 )
 _FORGET = "DELETE FROM rates WHERE starts_with(account, $1 || ' life ') AND account <> $1 || ' life ' || $2"
-# $2 is how long it takes, $3 how far ahead one may begin, $4 from when on the clock must have been set back.
+# $2 is how long it takes, $3 how far ahead one may begin, $4 from when on the clock must have been set back, $5 how
+# far ahead it begins at least: by then the answer is there.
 # The lock comes first and the clock after it: whoever waited sees both as they are then.
 _RESERVE = (
     "WITH locked AS MATERIALIZED (SELECT reserved FROM rates WHERE account = $1 FOR UPDATE), "
     "seen AS MATERIALIZED (SELECT reserved, extract(epoch FROM clock_timestamp())::float8 AS now FROM locked), "
     "begun AS MATERIALIZED (SELECT now, reserved > now + $4 AS set_back, CASE WHEN reserved > now + $4 "
-    "THEN now + 1.0 ELSE greatest(reserved, now) END AS start FROM seen), "
+    "THEN now + 1.0 ELSE greatest(reserved, now + $5) END AS start FROM seen), "
     "taken AS (UPDATE rates r SET reserved = b.start + $2 FROM begun b "
     "WHERE r.account = $1 AND (b.set_back OR b.start <= b.now + $3) RETURNING b.start) "
     "SELECT now, start, EXISTS (SELECT FROM taken) FROM begun"
@@ -109,6 +110,7 @@ class SharedRate:
         self._clock = OtherClock()
         self._moments: deque[float] = deque()  # on this machine's monotonic clock
         self._turn = asyncio.Lock()
+        self._late = 0.0  # how much later than the quickest ones the last answer came
         self._life: Life | None = None  # the server's, that has a row of the account's
         self._set(rate)
 
@@ -164,13 +166,14 @@ class SharedRate:
             pad = max(self._clock.spread(time.monotonic()) - SPREAD_S, 0.0)
             seconds, sent = count * gap + 2 * pad, time.monotonic()
             stepped = STEPPED_S + seconds + gap
-            row = await connection.fetchrow(_RESERVE, self._account, seconds, AHEAD_S, stepped)
+            row = await connection.fetchrow(_RESERVE, self._account, seconds, AHEAD_S, stepped, self._late)
         if row is None:
             self._life = None  # a standby that took over has not got it yet
             return RETRY_S
         now, start, is_taken = row
         if not self._saw(now, sent):
             return 0.0
+        self._late = min(max(time.monotonic() - self._clock.here(now), 0.0), AHEAD_S)
         if not is_taken:
             self._demand.refused()
             return float(max(start - now - AHEAD_S, 0.0)) + RETRY_S * (0.5 + random.random())  # noqa: S311
