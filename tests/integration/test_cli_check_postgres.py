@@ -218,6 +218,29 @@ async def test_a_server_that_is_away_or_says_nothing_is_told_in_time(
     assert store["found"] == f"PostgreSQL at 127.0.0.1:{port}/postgres does not answer in time"
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("connect_timeout=10", "does not know what [store] url asks of it"),
+        ("search_path=%24user", "the url names no schema"),
+        ("search_path=", "the url names no schema"),
+    ],
+)
+async def test_what_postgresql_does_not_take_of_the_url_is_told(tmp_path: Path, asked: str, told: str) -> None:
+    code, store = await check(tmp_path, f"{shared_server().database_url}?{asked}")
+    assert code == 1
+    assert told in store["found"]
+
+
+async def test_a_schema_is_named_as_postgresql_reads_it(tmp_path: Path, name: str) -> None:
+    url = f"{shared_server().database_url}?search_path={name.upper()}"
+    await made(url)
+    code, store = await check(tmp_path, url)
+    assert (code, store["ok"]) == (0, True)
+    async with beside(url) as other:
+        assert await other.fetchval(SCHEMAS, name) == 1
+
+
 async def test_a_url_that_the_driver_does_not_take_ends_the_check_with_78(tmp_path: Path, url: str) -> None:
     code, store = await check(tmp_path, f"{url}&gsslib=wrong")
     assert (code, store["ok"]) == (78, False)

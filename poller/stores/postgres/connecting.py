@@ -102,6 +102,10 @@ class Servers:
                 target_session_attrs="any",
                 server_settings=dict(settings),
             )
+        except (asyncpg.UndefinedObjectError, asyncpg.CantChangeRuntimeParamError) as error:
+            raise StoreUnavailableError(
+                f"PostgreSQL at {server} does not know what [store] url asks of it ({error}): take it out there"
+            ) from error
         except ConnectionError as error:
             if "rejected SSL" in str(error):
                 raise StoreUnavailableError(

@@ -115,8 +115,13 @@ async def contract(connection: Connection) -> bool:
 
 
 async def schema_of(connection: Connection) -> str:
-    """The schema that the tables are in, or will be."""
-    return str(await connection.fetchval(_SCHEMA)).strip('" ')
+    """The schema that the tables are in, or will be. Raises StoreUnavailableError where no one name says it."""
+    name = str(await connection.fetchval(_SCHEMA)).strip()
+    if name.strip('"') in {"", "$user"}:
+        raise StoreUnavailableError(
+            "the url names no schema: have ?search_path=NAME in [store] url, or nothing of it"
+        )
+    return name.strip('"') if name.startswith('"') else name.lower()  # as PostgreSQL reads it
 
 
 def _refuse_newer(version: int, usable_from: int) -> None:

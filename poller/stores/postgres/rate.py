@@ -43,8 +43,8 @@ _ENTER = (
     "AND EXISTS (SELECT FROM rates WHERE starts_with(account, $1 || ' life '))"
 )
 _FORGET = "DELETE FROM rates WHERE starts_with(account, $1 || ' life ') AND account <> $1 || ' life ' || $2"
-# $2 is how long it takes, $3 how far ahead one may begin, $4 from when on the clock must have been set back, $5 how
-# far ahead it begins at least: by then the answer is there.
+# $2 is how long it takes, $3 how far ahead one may begin, $4 from when on the clock must have been set back, $5
+# how far ahead it begins at least: by then the answer is there.
 # The lock comes first and the clock after it: whoever waited sees both as they are then.
 _RESERVE = (
     "WITH locked AS MATERIALIZED (SELECT reserved FROM rates WHERE account = $1 FOR UPDATE), "
