@@ -95,8 +95,6 @@ def parse(url: str, password: str | None = None, tls: ssl.SSLContext | str | Non
         query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError:
         raise ValueError("what follows the ? is not KEY=VALUE&KEY=VALUE") from None
-    if "password" in query:  # as the driver reads it
-        raise PasswordInUrlError(_NO_PASSWORD)
     servers = _servers(hosts, query)
     target = query.get("target_session_attrs", READ_WRITE if len(servers) > 1 else "any")
     if target not in TARGETS:
