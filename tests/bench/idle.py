@@ -22,7 +22,7 @@ def run(seconds: float) -> list[Figure]:
     imported = limit("imports")
     return [
         Figure("idle", "memory", used.rss / 1e6, "MB", ("≤", 45.0)),
-        Figure("idle", "memory of a process that imports aiohttp, its server and structlog", imported / 1e6, "MB"),
+        Figure("idle", "memory of a process that only imports the libraries it uses", imported / 1e6, "MB"),
         Figure("idle", "wake-ups, all threads", used.switches / seconds, "a second", ("≤", 2.0)),
         Figure("idle", "written to the disk", used.written, "bytes", ("≤", 0.0)),
         Figure("idle", "CPU", 100 * used.cpu / seconds, "%"),
