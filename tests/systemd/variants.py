@@ -65,7 +65,9 @@ def cannot_be_installed(tree: Tree) -> None:
 
 def changes_the_store(tree: Tree) -> None:
     """So that the version before cannot read it."""
-    tree.replace("stores/sqlite/schema.py", "STEPS = (_FIRST,)", 'STEPS = (_FIRST, ("CREATE TABLE new (a)",))')
+    tree.replace(
+        "stores/sqlite/schema.py", "VERSION = len(", 'STEPS += (("CREATE TABLE new (a)",),)\nVERSION = len('
+    )
 
 
 def changes_the_store_and_is_never_ready(tree: Tree) -> None:

@@ -12,7 +12,7 @@ from tests.world.planted import PLANTS, Plant
 from tests.world.promises import broken
 from tests.world.truth import draw
 
-HISTORIES = 2000
+HISTORIES = 1000
 CAUGHT_WITHIN = 10_000
 
 pytestmark = pytest.mark.timeout(300)
