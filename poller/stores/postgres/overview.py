@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from poller.core.orders import Order, State
 from poller.ports import Counts
 from poller.ports.records import COUNTED, RECENT, Ended, Ending, Group, Overview, Settlement, Since, Undelivered
 from poller.stores.postgres import deliveries, orders
-from poller.stores.postgres.connection import Connection, Row
+from poller.stores.postgres.connection import Connection
 from poller.stores.postgres.lane import Transaction
+from poller.stores.settled import SettledOrder, counting
+from poller.stores.settled import settlements as settled
 
 WAITING = "SELECT order_id FROM schedule WHERE untold ORDER BY opened_run DESC, order_id DESC"
 UNDECIDED = "SELECT order_id FROM schedule WHERE NOT untold ORDER BY opened_run DESC, order_id DESC"
@@ -81,21 +81,9 @@ async def ended(connection: Connection, after: Ending, limit: int) -> list[Ended
 
 async def settlements(connection: Connection, limit: int) -> list[Settlement]:
     """Oldest first."""
-    left: dict[str, int] = {}
-    settled: list[Row] = []
-    for row in await connection.fetch(SETTLED, RECENT):
-        _, park_uuid, _, _, state = row
-        if state in (State.PAID, State.FAILED) and left.setdefault(park_uuid, limit):
-            left[park_uuid] -= 1
-            settled.append(row)
-    rows = await connection.fetch(IN_PROGRESS, [row[0] for row in settled])
-    last: dict[int, datetime] = {row[0]: row[1] for row in rows}
-    found: list[Settlement] = []
-    for number, park_uuid, by, final_at, _ in reversed(settled):
-        since = (final_at - last[number]).total_seconds() if number in last else by
-        if 0.0 <= since <= by:
-            found.append(Settlement(park_uuid, by - since, by))
-    return found
+    counted = counting((SettledOrder(*row) for row in await connection.fetch(SETTLED, RECENT)), limit)
+    rows = await connection.fetch(IN_PROGRESS, [order.id for order in counted])
+    return settled(counted, {row[0]: row[1] for row in rows})
 
 
 async def counts(connection: Connection) -> Counts:

@@ -6,6 +6,8 @@ import sqlite3
 
 from poller.core.orders import Order, State
 from poller.ports.records import COUNTED, RECENT, Ended, Ending, Group, Overview, Settlement, Since, Undelivered
+from poller.stores.settled import SettledOrder, counting
+from poller.stores.settled import settlements as settled
 from poller.stores.sqlite import deliveries, orders
 from poller.stores.sqlite.rows import from_ms, to_ms
 
@@ -57,17 +59,11 @@ def ended(connection: sqlite3.Connection, after: Ending, limit: int) -> list[End
 
 def settlements(connection: sqlite3.Connection, limit: int) -> list[Settlement]:
     """Oldest first."""
-    found: list[Settlement] = []
-    left: dict[str, int] = {}
-    for number, park_uuid, by, final_at, state in connection.execute(SETTLED, (RECENT,)):
-        if state not in (State.PAID, State.FAILED) or not left.setdefault(park_uuid, limit):
-            continue
-        left[park_uuid] -= 1
-        row = connection.execute(IN_PROGRESS, (number,)).fetchone()
-        since = by if row is None else (final_at - row[0]) / 1000
-        if 0.0 <= since <= by:
-            found.append(Settlement(park_uuid, by - since, by))
-    return found[::-1]
+    rows = connection.execute(SETTLED, (RECENT,))
+    ended = (SettledOrder(number, lot, by, from_ms(final_at), state) for number, lot, by, final_at, state in rows)
+    counted = counting(ended, limit)
+    found = ((order.id, connection.execute(IN_PROGRESS, (order.id,)).fetchone()) for order in counted)
+    return settled(counted, {number: from_ms(row[0]) for number, row in found if row is not None})
 
 
 def _group(connection: sqlite3.Connection, sql: str, bound: tuple[object, ...], limit: int) -> Group[Order]:
