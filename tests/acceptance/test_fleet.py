@@ -30,6 +30,7 @@ pytestmark = pytest.mark.timeout(90)
 class Member:
     """A daemon of the fleet, and somebody who talks to it."""
 
+    site: Site
     daemon: Process
     session: aiohttp.ClientSession
 
@@ -66,7 +67,7 @@ async def fleet(
             lots = f'[[parks]]\npark_uuid = "{OTHER}"\napp_secret_file = "park.secret"\n'
             site.config.write_text(site.config.read_text() + store + lots)
             daemon = await leaving.enter_async_context(site.running())
-            return Member(daemon, await leaving.enter_async_context(site.session()))
+            return Member(site, daemon, await leaving.enter_async_context(site.session()))
 
         yield join
 
@@ -159,6 +160,37 @@ async def test_any_daemon_answers_for_any_order(tmp_path: Path) -> None:
         assert (await holder.order("cancelled", wait=20))["state"] == "cancelled"
         assert await other.ask("cancelled", "reopen") == 200
         assert (await holder.order("cancelled", wait=20))["state"] == "paid"
+
+
+async def test_what_is_shown_of_the_whole_fleet_is_shown_by_each_daemon(tmp_path: Path) -> None:
+    """The stream, the summary that the page is made of, and `poller show`, at one that has taken nothing on."""
+    async with (
+        SimulatedPlatform({PARK: APP_SECRET}, script=lambda *_: Settles(AfterQueries(2))) as platform,
+        fleet(tmp_path, platform, None, initial_delay_seconds=1, min_interval_seconds=1) as join,
+    ):
+        holder, other = await join(), await join()
+        async with other.session.get("/v1/events") as stream:
+            await holder.take_on(named("o", 3))
+            async with other.session.get("/v1/summary") as answer:
+                assert {one["pay_partner"] for one in (await answer.json())["waiting"]["orders"]} == {
+                    *named("o", 3)
+                }
+            told: set[str] = set()
+            async with asyncio.timeout(20):
+                while len(told) < 3:
+                    line = (await stream.content.readline()).decode()
+                    if line.startswith("data:"):
+                        told.add(json.loads(line.removeprefix("data:"))["data"]["pay_partner"])
+        assert told == {*named("o", 3)}
+        for member in (holder, other):
+            code, shown, said = await member.site.command("show", "o-0", "--park", PARK)
+            assert (code, "paid" in shown) == (0, True), said
+        summaries = []
+        for member in (holder, other):
+            async with member.session.get("/v1/summary") as answer:
+                summaries.append(await answer.json())
+        assert summaries[0]["results"] == summaries[1]["results"]
+        assert not other.daemon.records("order.accepted")
 
 
 async def test_an_outage_is_the_whole_fleets_with_one_canary(tmp_path: Path) -> None:
