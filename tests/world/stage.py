@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 import structlog
 
 from poller.core.cadence import Cadence
@@ -18,6 +19,7 @@ from poller.core.orders import NewOrder, OrderKey
 from poller.core.replies import InProgress, Reply, Result
 from poller.engine import Engine, Settings
 from poller.metrics import Metrics
+from poller.polling import poller, query, refill
 from poller.ports import Receiver, Throttle
 from tests.world.adapters import EPOCH
 from tests.world.loop import VirtualLoop
@@ -27,6 +29,19 @@ from tests.world.truth import PARK
 IN_PROGRESS = InProgress(Reply("1001", status="0"))
 
 Script = Callable[[OrderKey, float], Awaitable[Result]]
+
+
+async def never(_: OrderKey, __: float) -> Result:
+    """A platform that settles nothing."""
+    await asyncio.sleep(0.01)
+    return IN_PROGRESS
+
+
+def hold_at_most(room: int, patch: pytest.MonkeyPatch) -> None:
+    """Have the daemon keep so many orders in memory."""
+    for module in (poller, query, refill):
+        patch.setattr(module, "HELD_MAX", room)
+    patch.setattr(refill, "FRESHEST", room // 4)
 
 
 @dataclass(slots=True)

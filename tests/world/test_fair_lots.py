@@ -8,11 +8,8 @@ from itertools import pairwise
 import pytest
 
 from poller.core.cadence import Cadence
-from poller.core.orders import OrderKey
-from poller.core.replies import Result
 from poller.engine import Engine
-from poller.polling import poller, query, refill
-from tests.world.stage import IN_PROGRESS, Stage, orders
+from tests.world.stage import Stage, hold_at_most, never, orders
 
 ROOM = 200
 RATE = 20.0
@@ -21,15 +18,7 @@ FLOOD = 10 * ROOM
 
 @pytest.fixture(autouse=True)
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "HELD_MAX", ROOM)
-    monkeypatch.setattr(query, "HELD_MAX", ROOM)
-    monkeypatch.setattr(refill, "HELD_MAX", ROOM)
-    monkeypatch.setattr(refill, "FRESHEST", ROOM // 4)
-
-
-async def never(_: OrderKey, __: float) -> Result:
-    await asyncio.sleep(0.01)
-    return IN_PROGRESS
+    hold_at_most(ROOM, monkeypatch)
 
 
 def stage_of(*lots: str) -> Stage:

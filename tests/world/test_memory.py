@@ -12,23 +12,15 @@ from poller.core.cadence import Cadence
 from poller.core.orders import OrderKey
 from poller.core.replies import Cause, Result, Unavailable
 from poller.engine import Engine
-from poller.polling import poller, query, refill
-from tests.world.stage import IN_PROGRESS, Stage, orders
+from poller.polling import refill
+from tests.world.stage import IN_PROGRESS, Stage, hold_at_most, never, orders
 
 ROOM = 20
 
 
 @pytest.fixture(autouse=True)
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "HELD_MAX", ROOM)
-    monkeypatch.setattr(query, "HELD_MAX", ROOM)
-    monkeypatch.setattr(refill, "HELD_MAX", ROOM)
-    monkeypatch.setattr(refill, "FRESHEST", ROOM // 4)
-
-
-async def never(_: OrderKey, __: float) -> Result:
-    await asyncio.sleep(0.01)
-    return IN_PROGRESS
+    hold_at_most(ROOM, monkeypatch)
 
 
 def longest_gaps(stage: Stage) -> dict[str, float]:
