@@ -9,14 +9,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from poller.ports import StoreUnavailableError
 from poller.stores.sqlite.batch import Job, Transactions
 
 BATCH_MAX = 500  # jobs in one transaction, so that none waits long for the others
-BUSY_S = 0.01  # where durable batches follow one another this closely, there is load;
-GATHER_S = 0.001  # then the next one waits so long for company: each costs a sync of the disk
+CROWD = 4  # where so many durable jobs came together, there is load:
+BUSY_S = 0.01  # so soon afterwards
+GATHER_S = 0.001  # the next ones wait so long for company, since each batch costs a sync of the disk
+PATIENCE_S = 0.05  # how long a patient job waits for company
 CLOSED = "the store is closed"
 
 T = TypeVar("T")
@@ -27,10 +30,16 @@ class Writer(Protocol):
     """Runs jobs in the order of their coming. Call it from the loop's thread alone."""
 
     def submit(
-        self, work: Work[T], *, durable: bool = False, abandoned: Callable[[T], None] | None = None
+        self,
+        work: Work[T],
+        *,
+        durable: bool = False,
+        patient: bool = False,
+        abandoned: Callable[[T], None] | None = None,
     ) -> asyncio.Future[T]:
         """Run `work` in a transaction; the future is done once it is committed.
 
+        `patient` work may wait a moment, so that it need not have a transaction, and a sync, of its own.
         Cancelling the future stops nothing: `abandoned` then gets the result, in the loop.
         """
 
@@ -42,59 +51,75 @@ class Writer(Protocol):
 
 
 class ThreadedWriter:
-    """One thread: it takes all jobs that wait into one transaction, and answers them together."""
+    """One thread: it takes all jobs that wait into one transaction, and answers them together.
+
+    It is woken at the end of a turn of the loop, which by then has entered all that the turn brought, and is about
+    to wait itself: two threads that run at once get in each other's way.
+    """
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[Job] = deque()
-        self._news = threading.Condition()
-        self._stopping = False
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._ringing = False  # at the end of this turn
+        self._patience: asyncio.TimerHandle | None = None
+        self._last: Job | None = None
         self._busy_since: float | None = None
-        self._synced_at = float("-inf")
+        self._crowded_at = float("-inf")
         threading.Thread(target=self._run, name="store-writer", daemon=True).start()
 
     def submit(
-        self, work: Work[T], *, durable: bool = False, abandoned: Callable[[T], None] | None = None
+        self,
+        work: Work[T],
+        *,
+        durable: bool = False,
+        patient: bool = False,
+        abandoned: Callable[[T], None] | None = None,
     ) -> asyncio.Future[T]:
-        return self._enter(Job(work, self._loop.create_future(), durable, abandoned=abandoned))
+        return self._enter(Job(work, self._loop.create_future(), durable, abandoned=abandoned), patient=patient)
 
     def busy_since(self) -> float | None:
         return self._busy_since
 
     def stop(self, last: Work[None]) -> asyncio.Future[None]:
-        future = self._enter(Job(last, self._loop.create_future(), alone=True))
-        with self._news:
-            self._stopping = True
-            self._news.notify()
+        job = Job(last, self._loop.create_future(), alone=True)
+        future = self._enter(job)
+        self._last = job
         return future
 
-    def _enter(self, job: Job) -> asyncio.Future[Any]:
-        if self._stopping:
+    def _enter(self, job: Job, *, patient: bool = False) -> asyncio.Future[Any]:
+        if self._last is not None:
             raise StoreUnavailableError(CLOSED)
-        with self._news:
-            self._jobs.append(job)
-            self._news.notify()
+        self._jobs.append(job)
+        if patient and len(self._jobs) < CROWD:
+            if self._patience is None:
+                self._patience = self._loop.call_later(PATIENCE_S, self._ring)
+        elif not self._ringing:
+            self._ringing = True
+            self._loop.call_soon(self._ring)
         return job.future
+
+    def _ring(self) -> None:
+        self._ringing = False
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._bell.put(None)
 
     def _take(self) -> list[Job]:
         jobs: list[Job] = []
         while self._jobs and not self._jobs[0].alone and len(jobs) < BATCH_MAX:
             jobs.append(self._jobs.popleft())
-        return jobs
+        return jobs or [self._jobs.popleft()]
 
     def _run(self) -> None:
-        while True:
-            with self._news:
-                while not self._jobs:
-                    if self._stopping:
-                        return
-                    self._news.wait()
-            if time.monotonic() - self._synced_at < BUSY_S:
-                time.sleep(GATHER_S)
-            with self._news:
-                jobs = self._take() or [self._jobs.popleft()]
-            self._run_batch(jobs)
+        while self._last is None or self._jobs:
+            self._bell.get()
+            while self._jobs:
+                if time.monotonic() - self._crowded_at < BUSY_S:
+                    time.sleep(GATHER_S)
+                self._run_batch(self._take())
 
     def _run_batch(self, jobs: Sequence[Job]) -> None:
         self._busy_since = time.monotonic()
@@ -103,8 +128,8 @@ class ThreadedWriter:
         else:
             self._transactions.run(jobs)
         self._busy_since = None
-        if any(job.durable for job in jobs):
-            self._synced_at = time.monotonic()
+        if sum(job.durable for job in jobs) >= CROWD:
+            self._crowded_at = time.monotonic()
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
             self._loop.call_soon_threadsafe(_resolve, jobs)
 
@@ -118,7 +143,12 @@ class InlineWriter:
         self._stopped = False
 
     def submit(
-        self, work: Work[T], *, durable: bool = False, abandoned: Callable[[T], None] | None = None
+        self,
+        work: Work[T],
+        *,
+        durable: bool = False,
+        patient: bool = False,
+        abandoned: Callable[[T], None] | None = None,
     ) -> asyncio.Future[T]:
         return self._run(Job(work, self._loop.create_future(), durable, abandoned=abandoned))
 
