@@ -69,12 +69,24 @@ class Engine:
         self.timeline = Timeline(clock, store.last_stamp())
         store.keep_time(self.timeline.stamp)
         store.watch(metrics.wrote)
+        self._relay = Relay(
+            store=store,
+            clock=clock,
+            timeline=self.timeline,
+            liveness=self._liveness,
+            trouble=trouble,
+            metrics=metrics,
+            receiver=receiver,
+            give_up_after=settings.give_up_after,
+            lease=fleet,
+        )
         self._ledger = Ledger(
             store=store,
             clock=clock,
             timeline=self.timeline,
             trouble=trouble,
             metrics=metrics,
+            outlet=self._relay,
             webhook=receiver is not None,
             is_shared=fleet is not None,
         )
@@ -93,18 +105,6 @@ class Engine:
             cadence=settings.cadence,
             max_concurrency=settings.max_concurrency,
             lots=settings.park_uuids,
-        )
-        self._relay = Relay(
-            store=store,
-            ledger=self._ledger,
-            clock=clock,
-            timeline=self.timeline,
-            liveness=self._liveness,
-            trouble=trouble,
-            metrics=metrics,
-            receiver=receiver,
-            give_up_after=settings.give_up_after,
-            lease=fleet,
         )
         self._deadlines = Deadlines(
             store=store,

@@ -5,16 +5,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 from poller.bell import Bell
 from poller.core.documents import notice_body
 from poller.core.orders import Change, NoticeType, Order, OrderKey, State
 from poller.metrics import Metrics
-from poller.ports import Clock, HeldElsewhereError, Making, Store, StoreUnavailableError
+from poller.ports import Clock, HeldElsewhereError, Making, Recorded, Store, StoreUnavailableError
 from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
 
 LOOK_EVERY_S = 1.0  # a hint of another daemon's change may be missed
+
+
+class Outlet(Protocol):
+    """Who tells of the notices."""
+
+    def reserve(self) -> bool:
+        """Keep a place for sending a notice that is about to be made; False where it has to wait its turn."""
+
+    def release(self) -> None:
+        """Let go of a place that was kept."""
+
+    def take(self, recorded: Recorded) -> None:
+        """Tell of what is handed over, and look into the store for what is not."""
+
+    def look_again(self) -> None:
+        """There may be notices in the store to tell of."""
 
 
 class Ledger:
@@ -28,6 +45,7 @@ class Ledger:
         timeline: Timeline,
         trouble: StoreTrouble,
         metrics: Metrics,
+        outlet: Outlet,
         webhook: bool,
         is_shared: bool = False,
     ) -> None:
@@ -38,6 +56,7 @@ class Ledger:
         self._timeline = timeline
         self._trouble = trouble
         self._metrics = metrics
+        self._outlet = outlet
         self._waiting: dict[OrderKey, set[asyncio.Event]] = {}
         self._bells: dict[Bell, None] = {}  # rung in the order in which they came
 
@@ -70,24 +89,34 @@ class Ledger:
             due=self._timeline.schedule(),
             webhook=self.webhook,
             body=lambda kind, order: self._body(kind, order, at),
+            tell=True,
+            send=self._outlet.reserve(),
         )
         try:
-            order = await self._store.change(key, noting, making)
+            recorded = await self._store.change(key, noting, making)
         except HeldElsewhereError:
             raise
         except StoreUnavailableError as error:
             self._trouble.met(error, "recording a change of an order")
             raise
+        finally:
+            if making.send:
+                self._outlet.release()
         self._trouble.over()
         for before, changed in made:
             self._count(before, changed, making.run)
-        self.ring()
+        self._outlet.take(recorded)
+        self._ring_bells()
         for event in self._waiting.get(key, ()):
             event.set()
-        return order
+        return recorded.order
 
     def ring(self) -> None:
         """Wake everyone who waits for notices."""
+        self._outlet.look_again()
+        self._ring_bells()
+
+    def _ring_bells(self) -> None:
         for bell in self._bells:
             bell.ring()
 

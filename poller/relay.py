@@ -23,10 +23,20 @@ from poller.core.delivery import (
     decide_delivery,
 )
 from poller.core.orders import NoticeType
-from poller.ledger import Ledger
 from poller.liveness import Liveness
 from poller.metrics import Metrics
-from poller.ports import Alone, Attempt, Clock, Delivery, Lease, Notice, Receiver, Store, StoreUnavailableError
+from poller.ports import (
+    Alone,
+    Attempt,
+    Clock,
+    Delivery,
+    Lease,
+    Notice,
+    Receiver,
+    Recorded,
+    Store,
+    StoreUnavailableError,
+)
 from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
 
@@ -43,13 +53,15 @@ log = structlog.get_logger()
 
 
 class Relay:
-    """`receiver` is None where no webhook is configured: then there is only the log."""
+    """Tells at once of what the store hands over when an order changes, and looks into it for everything else.
+
+    `receiver` is None where no webhook is configured: then there is only the log.
+    """
 
     def __init__(
         self,
         *,
         store: Store,
-        ledger: Ledger,
         clock: Clock,
         timeline: Timeline,
         liveness: Liveness,
@@ -70,13 +82,13 @@ class Relay:
         self._receiver = receiver
         self._give_up_after = give_up_after
         self._under_way = 0
+        self._reserved = 0  # places for notices that are being made
+        self._sending: asyncio.TaskGroup | None = None
         self._freshest_first = False  # whose turn the odd place is
         self._health = Health()
         self._stopping = False
         self._log_bell = Bell()
         self._send_bell = Bell()
-        ledger.add_bell(self._log_bell)
-        ledger.add_bell(self._send_bell)
 
     def configure(self, receiver: Receiver | None, give_up_after: float) -> None:
         """Take new settings over. What waits is tried at once where the receiver is another one."""
@@ -91,8 +103,38 @@ class Relay:
         self._send_bell.ring()
 
     def look_again(self) -> None:
-        """There may be notices in the store to send."""
+        """There may be notices in the store to tell of."""
+        self._log_bell.ring()
         self._send_bell.ring()
+
+    def reserve(self) -> bool:
+        """Keep a place for sending a notice that is about to be made; False where it has to wait its turn."""
+        if self._receiver is None or self._sending is None or self._stopping:
+            return False
+        if self._under_way + self._reserved >= PLACES or not self._has_all():
+            return False
+        self._reserved += 1
+        return True
+
+    def release(self) -> None:
+        """Let go of a place that was kept."""
+        if self._under_way + self._reserved >= PLACES:
+            self._send_bell.ring()
+        self._reserved -= 1
+
+    def take(self, recorded: Recorded) -> None:
+        """Tell of what is handed over, and look into the store for what is not."""
+        if recorded.notice is None:
+            self._log_bell.ring()
+        else:
+            _log_notice(recorded.notice)
+            self._store.note_logged([recorded.notice.id])
+        if recorded.delivery is None:
+            self._send_bell.ring()
+        elif self._sending is None or self._receiver is None or self._stopping:  # since a place was kept
+            self._store.give_back_deliveries([recorded.delivery.notice.id])
+        else:
+            self._send(self._sending, self._receiver, recorded.delivery)
 
     def stop(self) -> None:
         """Start no more deliveries; `run` returns once those under way have ended and the log is complete."""
@@ -133,6 +175,7 @@ class Relay:
 
     async def _send_all(self) -> None:
         async with asyncio.TaskGroup() as group:
+            self._sending = group
             while not self._stopping:
                 self._liveness.turn("relay")
                 try:
@@ -147,16 +190,19 @@ class Relay:
         receiver = self._receiver
         if receiver is None:
             return None
-        while self._under_way < PLACES and not self._has_all():
-            if not await self._start_some(group, receiver) and not await self._bring_forward():
-                following = await self._store.next_delivery()
-                return None if following is None else self._timeline.until(following)
+        while self._under_way + self._reserved < PLACES and not self._has_all():
+            if await self._start_some(group, receiver) or await self._bring_forward() or self._has_all():
+                continue
+            following = await self._store.next_delivery()
+            return None if following is None else self._timeline.until(following)
+        if self._has_all():
+            self._health.waiting = False
         return None
 
     def _has_all(self) -> bool:
-        """Whether every notice that is to be sent is under way, as far as that is known without a look."""
+        """Whether every notice that is to be sent is, or is about to be, under way, as far as memory knows."""
         undelivered = self._store.undelivered()
-        return undelivered is not None and undelivered <= self._under_way
+        return undelivered is not None and undelivered <= self._under_way + self._reserved
 
     async def _start_some(self, group: asyncio.TaskGroup, receiver: Receiver) -> bool:
         """One half the freshest, whose drivers are the ones at the barrier, one half the longest due.
@@ -164,18 +210,21 @@ class Relay:
         True where more may be due.
         """
         freshest = self._freshest_first = not self._freshest_first
-        half = (PLACES - self._under_way + 1) // 2
+        half = (PLACES - self._under_way - self._reserved + 1) // 2
         if await self._start(group, receiver, half, freshest=freshest) < half:
             return False
-        rest = PLACES - self._under_way
-        return not rest or await self._start(group, receiver, rest, freshest=not freshest) == rest
+        rest = PLACES - self._under_way - self._reserved
+        return rest <= 0 or await self._start(group, receiver, rest, freshest=not freshest) == rest
 
     async def _start(self, group: asyncio.TaskGroup, receiver: Receiver, limit: int, *, freshest: bool) -> int:
         due = await self._store.claim_deliveries(self._timeline.schedule(), limit, freshest=freshest)
         for delivery in due:
-            self._under_way += 1
-            group.create_task(self._deliver(receiver, delivery))
+            self._send(group, receiver, delivery)
         return len(due)
+
+    def _send(self, group: asyncio.TaskGroup, receiver: Receiver, delivery: Delivery) -> None:
+        self._under_way += 1
+        group.create_task(self._deliver(receiver, delivery))
 
     async def _bring_forward(self) -> bool:
         """Once the receiver is back, let no notice sit out the pause that the outage brought it."""

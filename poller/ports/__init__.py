@@ -30,6 +30,7 @@ from poller.ports.values import (
     Notice,
     Pending,
     Progress,
+    Recorded,
     Stamp,
     Submitted,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "Platform",
     "Progress",
     "Receiver",
+    "Recorded",
     "Stamp",
     "Store",
     "StoreCorruptError",

@@ -17,6 +17,7 @@ from poller.ports.values import (
     Notice,
     Pending,
     Progress,
+    Recorded,
     Submitted,
 )
 
@@ -68,11 +69,11 @@ class Store(Protocol):
     def note(self, progress: Progress) -> None:
         """Write a query down, behind: soon, in batches, not durable. A crash may lose it. Never raises."""
 
-    async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Order:
+    async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Recorded:
         """Load an order, apply a pure transition, and write the outcome with its notice, durable, in one go.
 
-        What `change` raises passes through and nothing is written; None writes nothing. Returns the order
-        as it stands afterwards. Raises UnknownOrderError.
+        What `change` raises passes through and nothing is written; None writes nothing. Raises
+        UnknownOrderError.
         """
 
     async def undecided(self, opened_by: float, limit: int) -> list[OrderKey]:
@@ -82,7 +83,7 @@ class Store(Protocol):
         """The smallest `opened_run` of the pending orders of which the gate has not been told."""
 
     async def unlogged(self, limit: int) -> list[Notice]:
-        """Notices that may not have reached the log yet, oldest first."""
+        """Notices that may not have reached the log yet, oldest first; none that a `change` has handed over."""
 
     def note_logged(self, ids: Sequence[int]) -> None:
         """Write behind, not durable, that notices have been logged."""
@@ -93,6 +94,9 @@ class Store(Protocol):
         Only the oldest pending notice of an order is eligible, and none while another of that order is held.
         The longest due come first or, with `freshest`, those that fell due last, of equals the newest.
         """
+
+    def give_back_deliveries(self, ids: Sequence[int]) -> None:
+        """Hold these no more, without a try. Never raises."""
 
     async def bring_deliveries_forward(self, due: float, limit: int, before: int | None = None) -> int | None:
         """Make pending deliveries that nobody holds and that are due later due then; not durable.

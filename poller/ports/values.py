@@ -116,7 +116,8 @@ class Delivery:
 class Making:
     """What the store needs to write the notice of a change: its id, its time, and whether a webhook wants it.
 
-    `body` makes the exact text from the changed order.
+    `body` makes the exact text from the changed order. With `tell` the caller wants to log the notice itself at
+    once, with `send` to send it, too: see `Recorded`.
     """
 
     event_id: str
@@ -125,6 +126,20 @@ class Making:
     due: float
     webhook: bool
     body: Callable[[NoticeType, Order], str] = field(repr=False)
+    tell: bool = False
+    send: bool = False
+
+
+class Recorded(NamedTuple):
+    """The order as a change left it, and what the store hands over of the notice, which it need not.
+
+    `notice` counts as given by `unlogged`: the caller logs it and notes that. `delivery` counts as given by
+    `claim_deliveries`. A caller that was cancelled has got neither.
+    """
+
+    order: Order
+    notice: Notice | None = None
+    delivery: Delivery | None = None
 
 
 @dataclass(frozen=True, slots=True)

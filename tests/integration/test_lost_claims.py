@@ -16,7 +16,8 @@ from poller.ledger import Ledger
 from poller.liveness import Liveness
 from poller.metrics import Metrics
 from poller.polling import Poller
-from poller.ports import LeaseLostError, Making, Pending
+from poller.ports import LeaseLostError, Making, Pending, Recorded
+from poller.relay import Relay
 from poller.stores.sqlite import SqliteStore
 from poller.system import RateThrottle, SystemClock
 from poller.timeline import Timeline
@@ -39,7 +40,7 @@ class LosingStore(SqliteStore):
         self._loses()
         return await super().claim(by, limit, freshest=freshest)
 
-    async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Order:
+    async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Recorded:
         if self._loses():
             raise LeaseLostError("the others have it")
         return await super().change(key, change, making)
@@ -63,7 +64,25 @@ async def polling(folder: Path) -> AsyncIterator[tuple[LosingStore, Poller, Plat
     assert isinstance(store, LosingStore)
     clock, trouble, metrics, platform = SystemClock(), StoreTrouble(), Metrics(), Platform()
     timeline = Timeline(clock, store.last_stamp())
-    ledger = Ledger(store=store, clock=clock, timeline=timeline, trouble=trouble, metrics=metrics, webhook=False)
+    relay = Relay(
+        store=store,
+        clock=clock,
+        timeline=timeline,
+        liveness=Liveness(clock),
+        trouble=trouble,
+        metrics=metrics,
+        receiver=None,
+        give_up_after=1.0,
+    )
+    ledger = Ledger(
+        store=store,
+        clock=clock,
+        timeline=timeline,
+        trouble=trouble,
+        metrics=metrics,
+        outlet=relay,
+        webhook=False,
+    )
     poller = Poller(
         store=store,
         records=store,

@@ -103,7 +103,7 @@ async def test_a_fleet_that_runs_takes_the_orders_up_at_once_and_ends_them(path:
         claimed = await fleet.claim(ALL, 100)
         assert sorted(names(claimed)) == sorted(ASKED)
         for name in ASKED:
-            assert (await fleet.change(key(name), paid, making(f"fleet-{name}"))).state is State.PAID
+            assert (await fleet.change(key(name), paid, making(f"fleet-{name}"))).order.state is State.PAID
         counts = await fleet.counts()
         assert (counts.pending, counts.undecided) == (1, 0)
         assert counts.undelivered == mark.undelivered + len(ASKED)

@@ -40,5 +40,5 @@ async def test_who_joined_meanwhile_is_not_taken_for_dead_by_one_who_comes_back(
         give_back(joined, a)
         await joined.close()
         assert names(await away.claim(ALL, 10)) == ["a"]
-        assert (await away.change(key("a"), paid, making("e1"))).state == "paid"
+        assert (await away.change(key("a"), paid, making("e1"))).order.state == "paid"
         await away.close()

@@ -60,7 +60,7 @@ async def test_what_was_acknowledged_and_what_was_held_is_so_on_the_standby_that
         lost: list[bool] = []
         store.fleet().on_lost(lambda: lost.append(True))
         await take_on(store, "a", "b")
-        ended = await store.change(key("a"), paid, making("e1"))
+        ended = (await store.change(key("a"), paid, making("e1"))).order
         [delivery] = await store.claim_deliveries(ALL, 1)
         await asyncio.to_thread(fail_over, servers)
         [new, known] = await again(lambda: store.submit([NewOrder(key("c")), NewOrder(key("b"))], AT, 0.0, 1.0))

@@ -53,7 +53,7 @@ async def test_a_restarted_server_is_gone_on_with_and_nothing_is_doubled_or_lost
 ) -> None:
     async with opened(server.url(schema_for(tmp_path)), lease=60.0) as store:
         [_, b] = await take_on(store, "a", "b")
-        ended = await store.change(key("a"), paid, making("e1"))
+        ended = (await store.change(key("a"), paid, making("e1"))).order
         [delivery] = await store.claim_deliveries(ALL, 1)
         await asyncio.to_thread(server.stop, mode)
         store.note(Progress(b.id, Answer(AT, error="timeout"), 50.0, 1))
@@ -107,7 +107,7 @@ async def test_a_server_that_does_not_answer_holds_nobody_up_for_long(
         assert time.monotonic() - since < 4.0
         link.cut()
         link.let_through()
-        assert (await again(lambda: store.change(key("a"), paid, making("e")))).state is State.PAID
+        assert (await again(lambda: store.change(key("a"), paid, making("e")))).order.state is State.PAID
 
 
 def through(link: Link, url: str) -> str:
@@ -173,7 +173,7 @@ async def test_two_that_wait_for_each_other_both_end_well(url: str) -> None:
         second = asyncio.create_task(store.change(key("b"), paid, making("e2")))
         await until(lambda: other.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"))
         await other.execute("UPDATE orders SET polls = 7 WHERE pay_partner = 'a'; COMMIT")
-        assert [(await task).state for task in (first, second)] == [State.PAID, State.PAID]
+        assert [(await task).order.state for task in (first, second)] == [State.PAID, State.PAID]
         assert events(await store.deliveries(None, None, 9)) == ["e2", "e1"]
 
 
@@ -239,7 +239,7 @@ async def test_a_row_that_a_stuck_session_has_locked_holds_up_only_for_so_long(
         with pytest.raises(StoreUnavailableError, match="held up by a lock"):
             await store.change(key("a"), paid, making("e1"))
         await other.execute("ROLLBACK")
-        assert (await store.change(key("a"), paid, making("e1"))).state is State.PAID
+        assert (await store.change(key("a"), paid, making("e1"))).order.state is State.PAID
 
 
 async def test_text_that_postgresql_cannot_keep_is_kept_as_far_as_it_can(url: str) -> None:
@@ -251,7 +251,8 @@ async def test_text_that_postgresql_cannot_keep_is_kept_as_far_as_it_can(url: st
         [entry] = await store.history(key("a"))
         assert (entry.count, entry.answer.message) == (2, "no\ufffdgood ?")
         unpaid = Payment("se\0rial")
-        ended = await store.change(key("a"), lambda order: end(order, State.PAID, AT, unpaid), making("e1"))
+        recorded = await store.change(key("a"), lambda order: end(order, State.PAID, AT, unpaid), making("e1"))
+        ended = recorded.order
         assert ended.payment.serial == "se\ufffdrial"
         assert await store.get(key("a")) == ended
 

@@ -242,7 +242,7 @@ async def test_one_who_was_away_too_long_is_told_writes_nothing_and_goes_on_anew
     assert [entry.answer.error for entry in await there.history(key("a"))] == ["fresh"]
     assert [(one.state, one.attempts) for one in await there.deliveries(None, None, 9)] == [("pending", 0)]
     assert names(await away.claim(ALL, 10)) == ["a"]
-    assert (await away.change(key("a"), paid, making("e2"))).state == "paid"
+    assert (await away.change(key("a"), paid, making("e2"))).order.state == "paid"
 
 
 async def test_a_transaction_at_whose_end_the_lease_is_found_lost_is_undone(join: Join, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ async def test_a_query_that_lands_after_the_lease_was_lost_counts_with_nobody(jo
     away.fleet().on_lost(lambda: lost.append(True))
     link.hold_up()
     await until(lambda: there.claim(ALL, 10), bool)
-    ended = await there.change(key("a"), paid, making("e1"))
+    ended = (await there.change(key("a"), paid, making("e1"))).order
     link.cut()
     link.let_through()
     await until(lambda: asyncio.sleep(0, lost), bool)
@@ -346,9 +346,9 @@ async def test_an_order_that_another_daemon_holds_is_not_held_here_and_not_ended
         await other.hold(key("a"))
     with pytest.raises(HeldElsewhereError):
         await other.change(key("a"), paid, making("e1"))
-    told = await other.change(key("a"), lambda order: mark_undecided(order, AT), making("e2"))
+    told = (await other.change(key("a"), lambda order: mark_undecided(order, AT), making("e2"))).order
     assert told.undecided_at == AT
-    assert (await one.change(key("a"), paid, making("e3"))).state == "paid"
+    assert (await one.change(key("a"), paid, making("e3"))).order.state == "paid"
     assert (await other.hold(key("a"))).state == "paid"
 
 

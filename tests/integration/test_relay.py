@@ -88,12 +88,8 @@ class Outbox:
         self._clock = clock
         self._timeline = Timeline(clock, store.last_stamp())
         trouble, metrics = StoreTrouble(), Metrics()
-        self._ledger = Ledger(
-            store=store, clock=clock, timeline=self._timeline, trouble=trouble, metrics=metrics, webhook=True
-        )
         self.relay = Relay(
             store=store,
-            ledger=self._ledger,
             clock=clock,
             timeline=self._timeline,
             liveness=Liveness(clock),
@@ -102,6 +98,15 @@ class Outbox:
             receiver=webhook,
             give_up_after=DAY,
             lease=self.lease,
+        )
+        self._ledger = Ledger(
+            store=store,
+            clock=clock,
+            timeline=self._timeline,
+            trouble=trouble,
+            metrics=metrics,
+            outlet=self.relay,
+            webhook=True,
         )
 
     async def order(self, number: str) -> OrderKey:
@@ -340,6 +345,17 @@ async def test_a_result_made_while_others_hang_is_sent_as_soon_as_a_place_is_fre
         box.receiver.recover()
         await box.tried("evt_100", 1)
         assert box.receiver.notices["evt_100"].number <= 5 * PLACES
+
+
+async def test_results_that_come_at_once_are_logged_and_sent_once_each_over_so_many_places(
+    tmp_path: Path, log: Lines
+) -> None:
+    async with outbox(tmp_path) as box:
+        await asyncio.gather(*(box.pay(f"order-{index}") for index in range(3 * PLACES)))
+        await box.receiver.received(3 * PLACES)
+    numbers = sorted(f"order-{index}" for index in range(3 * PLACES))
+    assert sorted(line["pay_partner"] for line in log if line["event"] == "order.final") == numbers
+    assert len(box.receiver.notices) == box.receiver.attempts == 3 * PLACES
 
 
 async def test_sixteen_hanging_deliveries_do_not_slow_the_polls(tmp_path: Path) -> None:

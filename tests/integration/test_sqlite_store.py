@@ -21,6 +21,7 @@ from poller.ports import (
     Accepted,
     Attempt,
     Progress,
+    Recorded,
     Stamp,
     StoreCorruptError,
     StoreUnavailableError,
@@ -90,7 +91,7 @@ class BusyWriter:
         self._begun = asyncio.Event()
         self._end = threading.Event()
 
-    async def begin(self) -> asyncio.Task[Order]:
+    async def begin(self) -> asyncio.Task[Recorded]:
         """Needs an order named `busy`."""
         loop = asyncio.get_running_loop()
 
@@ -168,7 +169,7 @@ async def test_what_waits_is_committed_together_and_one_that_refuses_spoils_noth
     assert names(accepted) == ["b"]
     assert isinstance(unknown, UnknownOrderError)
     assert isinstance(not_allowed, NotAllowedError)
-    assert ended.state is State.PAID
+    assert ended.order.state is State.PAID
 
 
 async def test_one_that_has_written_and_then_fails_spoils_nothing_of_those_it_waited_with(opened: Opened) -> None:
@@ -190,11 +191,11 @@ async def test_one_that_has_written_and_then_fails_spoils_nothing_of_those_it_wa
     await busy
     assert opened.told.count("COMMIT") == before + 5  # the busy one's, and one for each of the other four
     assert names(accepted) == ["b"]
-    assert (told.state, told.undecided_at) == (State.PENDING, AT)
+    assert (told.order.state, told.order.undecided_at) == (State.PENDING, AT)
     assert isinstance(doubled, sqlite3.IntegrityError)
     assert isinstance(unknown, UnknownOrderError)
     assert seen.id == accepted[0].id
-    assert await store.get(key("a")) == told
+    assert await store.get(key("a")) == told.order
     assert events(await store.deliveries(None, None, 10)) == ["e1"]
 
 

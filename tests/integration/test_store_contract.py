@@ -25,7 +25,7 @@ from poller.core.orders import (
     request_cancel,
 )
 from poller.core.replies import Payment
-from poller.ports import Accepted, Differs, HistoryEntry, Known, Pending, Progress, UnknownOrderError
+from poller.ports import Accepted, Differs, HistoryEntry, Known, Pending, Progress, Recorded, UnknownOrderError
 from poller.stores import KeptStore
 from tests.integration.store_engines import (
     ALL,
@@ -100,7 +100,7 @@ async def test_a_final_order_is_known_and_not_polled_again(store: KeptStore) -> 
 async def test_an_outcome_and_its_notice_are_written_together(reopen_store: Opener) -> None:
     store = await reopen_store()
     [pending] = await take_on(store, "a")
-    ended = await store.change(key("a"), paid, making("e1"))
+    ended = (await store.change(key("a"), paid, making("e1"))).order
     store = await reopen_store()
     assert await store.get(key("a")) == ended
     assert (ended.state, ended.final_at, ended.due) == (State.PAID, AT, None)
@@ -125,15 +125,15 @@ async def test_a_change_that_cannot_write_its_notice_ends_nothing(store: KeptSto
     assert order is not None
     assert order.state is State.PENDING
     assert await store.delivery("e1") is None
-    assert (await store.change(key("a"), paid, making("e1"))).state is State.PAID
+    assert (await store.change(key("a"), paid, making("e1"))).order.state is State.PAID
 
 
 async def test_what_a_transition_raises_passes_through_and_none_writes_nothing(store: KeptStore) -> None:
     await take_on(store, "a")
-    ended = await store.change(key("a"), paid, making("e1"))
+    ended = (await store.change(key("a"), paid, making("e1"))).order
     with pytest.raises(NotAllowedError):
         await store.change(key("a"), request_cancel, making("e2"))
-    assert await store.change(key("a"), lambda order: mark_undecided(order, AT), making("e3")) == ended
+    assert await store.change(key("a"), lambda order: mark_undecided(order, AT), making("e3")) == Recorded(ended)
     assert events(await store.deliveries(None, None, 10)) == ["e1"]
     with pytest.raises(UnknownOrderError):
         await store.change(key("nobody"), paid, making("e4"))
@@ -143,11 +143,12 @@ async def test_the_answer_that_ends_an_order_is_the_last_of_its_history(store: K
     [pending] = await take_on(store, "a")
     store.note(Progress(pending.id, IN_PROGRESS, 2.0, 0))
     last = Answer(AT, code="1001", status="1", seqno="s9")
-    ended = await store.change(
+    recorded = await store.change(
         key("a"),
         lambda order: paid(order._replace(last_answer=last, polls=order.polls + 1)),
         making("e1"),
     )
+    ended = recorded.order
     assert (ended.polls, ended.last_answer) == (2, last)
     assert [entry.answer for entry in await store.history(key("a"))] == [IN_PROGRESS, last]
 
@@ -212,7 +213,7 @@ async def test_an_order_given_back_with_an_earlier_due_time_is_found_again(store
 async def test_an_order_that_ends_is_held_no_more_and_may_be_claimed_when_reopened(store: KeptStore) -> None:
     await take_on(store, "a")
     await store.change(key("a"), lambda order: end(order, State.CANCELLED, AT), making("e1"))
-    reopened = await store.change(key("a"), lambda order: reopen(order, 50.0, 51.0), making("e2"))
+    reopened = (await store.change(key("a"), lambda order: reopen(order, 50.0, 51.0), making("e2"))).order
     assert (reopened.state, reopened.opened_run, reopened.due) == (State.PENDING, 50.0, 51.0)
     assert names(await store.claim(ALL, 10)) == ["a"]
     assert await store.undecided(50.0, 10) == [key("a")]
@@ -308,7 +309,7 @@ async def test_the_gate_is_told_of_each_order_once_the_oldest_first(store: KeptS
     assert await store.oldest_untold() == 10.0
     assert await store.undecided(20.0, 10) == [key("a"), key("b")]
     assert await store.undecided(20.0, 1) == [key("a")]
-    told = await store.change(key("a"), lambda order: mark_undecided(order, AT), making("e1"))
+    told = (await store.change(key("a"), lambda order: mark_undecided(order, AT), making("e1"))).order
     assert (told.state, told.undecided_at, told.due) == (State.PENDING, AT, 1.0)
     await store.change(key("b"), paid, making("e2"))
     assert await store.oldest_untold() == 30.0
@@ -320,7 +321,7 @@ async def test_the_gate_is_told_of_each_order_once_the_oldest_first(store: KeptS
 async def test_a_wish_to_cancel_outlives_a_restart(reopen_store: Opener) -> None:
     store = await reopen_store()
     await take_on(store, "a")
-    assert (await store.change(key("a"), request_cancel, making("e1"))).cancelling
+    assert (await store.change(key("a"), request_cancel, making("e1"))).order.cancelling
     assert await store.deliveries(None, None, 10) == []
     [pending] = await (await reopen_store()).claim(ALL, 10)
     assert pending.cancelling

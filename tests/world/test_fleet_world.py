@@ -26,7 +26,7 @@ HISTORIES = 4
 CAUGHT_WITHIN = 10  # from the seed where it is known to be caught
 CAUGHT_AT = {
     "fence_left_out": 3,
-    "lease_not_checked_before_a_send": 3,
+    "lease_not_checked_before_a_send": 64,
     "holds_of_the_dead_not_freed": 6,
     "ended_by_whoever_wants": 3,
     "numbers_of_the_dead_forgotten": 3,

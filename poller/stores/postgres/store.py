@@ -19,6 +19,7 @@ from poller.ports import (
     Notice,
     Pending,
     Progress,
+    Recorded,
     Stamp,
     Submitted,
 )
@@ -167,8 +168,10 @@ class PostgresStore:
     def note(self, progress: Progress) -> None:
         self._engine.note(progress)
 
-    async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Order:
-        return await self._engine.write(transition.change, transition.Wish(key, change, making), durable=True)
+    async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Recorded:
+        return Recorded(
+            await self._engine.write(transition.change, transition.Wish(key, change, making), durable=True)
+        )
 
     async def undecided(self, opened_by: float, limit: int) -> list[OrderKey]:
         me = self._engine.session.id
@@ -186,13 +189,16 @@ class PostgresStore:
 
     async def claim_deliveries(self, by: float, limit: int, *, freshest: bool = False) -> list[Delivery]:
         def abandoned(claimed: list[Delivery]) -> None:
-            self._engine.give_back_deliveries([one.notice.id for one in claimed])
+            self.give_back_deliveries([one.notice.id for one in claimed])
 
         return await self._engine.work(
             lambda transaction: outbox.claim(transaction, by, limit, freshest=freshest),
             durable=True,
             abandoned=abandoned,
         )
+
+    def give_back_deliveries(self, ids: Sequence[int]) -> None:
+        self._engine.give_back_deliveries(ids)
 
     async def bring_deliveries_forward(self, due: float, limit: int, before: int | None = None) -> int | None:
         return await self._engine.work(lambda transaction: outbox.bring_forward(transaction, due, limit, before))

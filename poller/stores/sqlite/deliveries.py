@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
+from itertools import islice
 
 from poller.core.delivery import DeliveryState
 from poller.core.orders import NoticeType, Order, OrderKey
 from poller.ports import Attempt, Delivery, Making, Notice, UnknownOrderError
 from poller.stores.sqlite.holds import DeliveryHolds
-from poller.stores.sqlite.rows import DELIVERY, NOTICE, delivery_of, notice_of, to_ms
+from poller.stores.sqlite.rows import DELIVERY, NOTICE, delivery_of, notice_of, to_ms, whole_ms
 from poller.stores.sqlite.tally import Tally
 
 NO_ID = 2**63 - 1  # above every id
@@ -35,28 +36,46 @@ NEXT = (
     f"SELECT d.order_id, d.due {_FROM_DUE} WHERE d.state = 'pending' "
     f"AND d.due IS NOT NULL AND {_FIRST_OF_ITS_ORDER} ORDER BY d.due, d.id"
 )
-UNLOGGED = f"SELECT {NOTICE} {_FROM} WHERE d.logged = 0 ORDER BY d.id LIMIT ?"
+UNLOGGED = f"SELECT {NOTICE} {_FROM} WHERE d.logged = 0 ORDER BY d.id"
+_OLDER = "SELECT 1 FROM deliveries WHERE order_id = ? AND id < ? AND +state = 'pending'"
 _BY_EVENT = f"SELECT {DELIVERY} {_FROM} WHERE d.event_id = ?"
 _NUMBERED = f"SELECT d.order_id, {DELIVERY} {_FROM} WHERE d.id = ?"
 
 
-def make(connection: sqlite3.Connection, order: Order, kind: NoticeType, making: Making) -> None:
-    """Write the notice of a change that made `order`."""
+def make(
+    connection: sqlite3.Connection, holds: DeliveryHolds, order: Order, kind: NoticeType, making: Making
+) -> tuple[Notice | None, Delivery | None]:
+    """Write the notice of a change that made `order`; what of it is handed over, held."""
     state = DeliveryState.PENDING if making.webhook else DeliveryState.LOGGED
-    connection.execute(
+    due = making.due if making.webhook else None
+    body = making.body(kind, order)
+    number = connection.execute(
         "INSERT INTO deliveries (event_id, order_id, type, body, made_at, made_run, state, due) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             making.event_id,
             order.id,
             kind.value,
-            making.body(kind, order),
+            body,
             to_ms(making.at),
             making.run,
             state.value,
-            making.due if making.webhook else None,
+            due,
         ),
-    )
+    ).lastrowid
+    if number is None or not making.tell:
+        return None, None
+    holds.tell(number)
+    notice = Notice(number, making.event_id, kind, order.key, body, whole_ms(making.at), making.run)
+    if not (making.send and making.webhook) or _has_older(connection, order.id, number):
+        return notice, None
+    holds.hold(number, order.id)
+    return notice, Delivery(notice, state, due=due)
+
+
+def _has_older(connection: sqlite3.Connection, order_id: int, number: int) -> bool:
+    """Whether an older notice of the order is still to be sent, or under way."""
+    return connection.execute(_OLDER, (order_id, number)).fetchone() is not None
 
 
 def claim(
@@ -174,14 +193,17 @@ def again(
     return _load(connection, event_id)
 
 
-def unlogged(connection: sqlite3.Connection, limit: int) -> list[Notice]:
-    """Oldest first."""
-    return [notice_of(row) for row in connection.execute(UNLOGGED, (limit,))]
+def unlogged(connection: sqlite3.Connection, holds: DeliveryHolds, limit: int) -> list[Notice]:
+    """Oldest first, but those that somebody is about to log."""
+    with closing(connection.execute(UNLOGGED)) as rows:
+        return list(islice((notice for notice in map(notice_of, rows) if not holds.tells(notice.id)), limit))
 
 
-def write_logged(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
+def write_logged(connection: sqlite3.Connection, holds: DeliveryHolds, ids: Collection[int]) -> None:
     """Note that these have been logged."""
     connection.executemany("UPDATE deliveries SET logged = 1 WHERE id = ?", _singles(ids))
+    for number in ids:
+        holds.told(number)
 
 
 def _moved(tally: Tally, before: DeliveryState, after: DeliveryState) -> None:

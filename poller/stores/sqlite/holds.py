@@ -50,11 +50,12 @@ class OrderHolds:
 
 
 class DeliveryHolds:
-    """Deliveries under way, and the orders whose notices they are."""
+    """Deliveries under way, and the orders whose notices they are; notices that are about to be logged."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._held: dict[int, int] = {}
+        self._telling: set[int] = set()
 
     def __contains__(self, delivery_id: int) -> bool:
         return delivery_id in self._held
@@ -67,6 +68,21 @@ class DeliveryHolds:
         """Hold a delivery that nobody holds."""
         self._held[delivery_id] = order_id
         self._journal.add(lambda: self._drop(delivery_id))
+
+    def tell(self, notice_id: int) -> None:
+        """A new notice is about to be logged."""
+        self._telling.add(notice_id)
+        self._journal.add(lambda: self._telling.discard(notice_id))
+
+    def tells(self, notice_id: int) -> bool:
+        """Whether a notice is about to be logged."""
+        return notice_id in self._telling
+
+    def told(self, notice_id: int) -> None:
+        """A notice has been logged, or will not be by who was about to."""
+        if notice_id in self._telling:
+            self._telling.discard(notice_id)
+            self._journal.add(lambda: self._telling.add(notice_id))
 
     def release(self, delivery_id: int) -> None:
         """Give a delivery back, held or not."""

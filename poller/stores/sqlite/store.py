@@ -22,6 +22,7 @@ from poller.ports import (
     Notice,
     Pending,
     Progress,
+    Recorded,
     Stamp,
     StoreCorruptError,
     StoreUnavailableError,
@@ -179,13 +180,22 @@ class SqliteStore:
         self._notes.add(progress)
         self._behind.noted()
 
-    async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Order:
-        def work(connection: sqlite3.Connection) -> Order:
-            return transition.apply(
-                connection, key, change, making, notes=self._notes, holds=self._orders, tally=self._tally
+    async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Recorded:
+        def work(connection: sqlite3.Connection) -> tuple[Recorded, list[int]]:
+            self._settle_logged(connection)
+            recorded = transition.apply(
+                connection,
+                key,
+                change,
+                making,
+                notes=self._notes,
+                holds=self._orders,
+                deliveries=self._deliveries,
+                tally=self._tally,
             )
+            return recorded, [] if recorded.notice is None else [recorded.notice.id]
 
-        return await self._writer.submit(work, durable=True)
+        return await self._holding(work, self.give_back_deliveries, durable=True)
 
     async def undecided(self, opened_by: float, limit: int) -> list[OrderKey]:
         return await self._writer.submit(lambda connection: schedule.undecided(connection, opened_by, limit))
@@ -195,8 +205,9 @@ class SqliteStore:
 
     async def unlogged(self, limit: int) -> list[Notice]:
         def work(connection: sqlite3.Connection) -> list[Notice]:
-            outbox.write_logged(connection, self._notes.take_logged())
-            return outbox.unlogged(connection, limit)
+            self._settle_releases(connection)
+            self._settle_logged(connection)
+            return outbox.unlogged(connection, self._deliveries, limit)
 
         return await self._writer.submit(work)
 
@@ -210,7 +221,11 @@ class SqliteStore:
             claimed = outbox.claim(connection, self._deliveries, by, limit, freshest=freshest)
             return claimed, [delivery.notice.id for delivery in claimed]
 
-        return await self._holding(work, self._give_back_deliveries)
+        return await self._holding(work, self.give_back_deliveries)
+
+    def give_back_deliveries(self, ids: Sequence[int]) -> None:
+        self._notes.give_back_deliveries(ids)
+        self._behind.noted()
 
     async def bring_deliveries_forward(self, due: float, limit: int, before: int | None = None) -> int | None:
         return await self._writer.submit(
@@ -228,10 +243,12 @@ class SqliteStore:
         return await self._writer.submit(work)
 
     async def record_attempt(self, attempt: Attempt) -> None:
-        await self._writer.submit(
-            lambda connection: outbox.record(connection, self._deliveries, self._tally, attempt),
-            durable=attempt.state is not DeliveryState.PENDING,
-        )
+        def work(connection: sqlite3.Connection) -> None:
+            self._settle_logged(connection)
+            outbox.record(connection, self._deliveries, self._tally, attempt)
+
+        has_ended = attempt.state is not DeliveryState.PENDING
+        await self._writer.submit(work, durable=has_ended, patient=True)
 
     async def deliveries(
         self,
@@ -342,10 +359,6 @@ class SqliteStore:
         self._notes.give_back_orders(ids)
         self._behind.noted()
 
-    def _give_back_deliveries(self, ids: Sequence[int]) -> None:
-        self._notes.give_back_deliveries(ids)
-        self._behind.noted()
-
     def _write_all(self, connection: sqlite3.Connection) -> None:
         self._settle(connection)
         self._transactions.write_stamp()
@@ -354,9 +367,10 @@ class SqliteStore:
         """Write down what has been noted, in the transaction of a job."""
         taken = self._notes.take()
         schedule.write_noted(connection, self._orders, taken.orders)
-        outbox.write_logged(connection, taken.logged)
+        outbox.write_logged(connection, self._deliveries, taken.logged)
         for number in taken.deliveries:
             self._deliveries.release(number)
+            self._deliveries.told(number)
 
     def _settle_order(self, connection: sqlite3.Connection, key: OrderKey) -> None:
         """As `_settle`, of one order alone: a change of it need not write down the queries of all others."""
@@ -364,6 +378,10 @@ class SqliteStore:
         noted = None if number is None else self._notes.take_order(number)
         if number is not None and noted is not None:
             schedule.write_noted(connection, self._orders, {number: noted})
+
+    def _settle_logged(self, connection: sqlite3.Connection) -> None:
+        """As `_settle`, of which notices have been logged."""
+        outbox.write_logged(connection, self._deliveries, self._notes.take_logged())
 
     def _settle_releases(self, connection: sqlite3.Connection) -> None:
         """As `_settle`, but only where a claim may find more after it: what else is noted is held."""

@@ -6,10 +6,11 @@ import sqlite3
 from collections.abc import Callable
 
 from poller.core.orders import Change, Order, OrderKey, State
-from poller.ports import Making
+from poller.ports import Making, Recorded
 from poller.stores.notes import Noted, Notes
-from poller.stores.sqlite import deliveries, orders, schedule
-from poller.stores.sqlite.holds import OrderHolds
+from poller.stores.sqlite import deliveries as outbox
+from poller.stores.sqlite import orders, schedule
+from poller.stores.sqlite.holds import DeliveryHolds, OrderHolds
 from poller.stores.sqlite.rows import whole_ms
 from poller.stores.sqlite.tally import Tally
 
@@ -22,9 +23,10 @@ def apply(
     *,
     notes: Notes,
     holds: OrderHolds,
+    deliveries: DeliveryHolds,
     tally: Tally,
-) -> Order:
-    """Load, change and write an order; the order as it stands afterwards. An ended one is held no more.
+) -> Recorded:
+    """Load, change and write an order, and its notice. An ended one is held no more.
 
     Raises UnknownOrderError and whatever `change` raises.
     """
@@ -35,14 +37,17 @@ def apply(
     if changed is None:
         if noted is not None:
             schedule.write_noted(connection, holds, {kept.id: noted})
-        return before
+        return Recorded(before)
     if noted is not None:
         orders.append_history(connection, kept.id, noted.runs, is_first=not kept.polls)
         if noted.released:
             holds.release(kept.id)
     after = orders.write(connection, before, changed.order, making.run)
-    if changed.notice is not None:
-        deliveries.make(connection, after, changed.notice, making)
+    handed = (
+        (None, None)
+        if changed.notice is None
+        else outbox.make(connection, deliveries, after, changed.notice, making)
+    )
     tally.add(
         pending=_is_pending(after) - _is_pending(before),
         undecided=_is_undecided(after) - _is_undecided(before),
@@ -52,7 +57,7 @@ def apply(
         holds.release(after.id)
     elif after.id not in holds:
         holds.reveal(after.id, after.due)
-    return after
+    return Recorded(after, *handed)
 
 
 def _with_noted(order: Order, noted: Noted) -> Order:
