@@ -10,9 +10,10 @@ import logging
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from functools import lru_cache
 
@@ -44,7 +45,7 @@ def configure(level: str, style: str, *, stream_is_terminal: bool, journal: bool
     console = style == "console" or (style == "auto" and stream_is_terminal)
     renderer: Processor = Console(colors=stream_is_terminal) if console else JsonLines(journal=journal)
     structlog.configure(
-        processors=[_stamp, _flatten_exception, _make_plain, renderer],
+        processors=[_flatten_exception, _make_plain, _stamp, renderer],
         logger_factory=lambda *_: Output(),
         cache_logger_on_first_use=False,  # `set_level` reaches every logger
     )
@@ -140,9 +141,15 @@ class Console:
 
 
 def _stamp(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
     record["level"] = "error" if method == "exception" else method
-    record["timestamp"] = timestamp(datetime.now(UTC))
+    record["timestamp"] = f"{_second(seconds)}.{rest // 1_000_000:03d}Z"
     return record
+
+
+@lru_cache(maxsize=1)  # many lines come in one second
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _flatten_exception(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
@@ -159,7 +166,7 @@ def _flatten_exception(logger: WrappedLogger, method: str, record: EventDict) ->
 def _make_plain(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
     for name, value in record.items():
         kind = type(value)
-        is_plain = value.isprintable() if kind is str else kind in _AS_THEY_ARE
+        is_plain = value.isprintable() if kind is str else kind in _AS_THEY_ARE or (kind is dict and not value)
         if not is_plain or _is_secret(name):
             record[name] = _item(name, value, masking=True, depth=0)
     return record

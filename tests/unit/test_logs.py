@@ -57,6 +57,17 @@ def test_a_line_is_event_level_timestamp_and_then_the_rest(lines: Lines) -> None
     assert line["timestamp"].endswith("Z")
 
 
+def test_a_lines_time_is_the_clocks_cut_to_the_millisecond(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    for ns in (1_795_500_766_004_999_999, 1_795_500_766_999_999_999, 1_795_500_767_000_000_000):
+        monkeypatch.setattr("time.time_ns", lambda ns=ns: ns)
+        log.info("x")
+    assert [line["timestamp"] for line in lines()] == [
+        "2026-11-24T06:12:46.004Z",
+        "2026-11-24T06:12:46.999Z",
+        "2026-11-24T06:12:47.000Z",
+    ]
+
+
 def test_a_line_is_one_write() -> None:
     class Descriptor:
         def __init__(self) -> None:
