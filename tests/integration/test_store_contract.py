@@ -88,6 +88,20 @@ async def test_a_number_twice_in_one_batch_is_taken_on_once(store: KeptStore) ->
     assert len(await store.orders(None, None, 10, None)) == 2
 
 
+async def test_a_thousand_orders_of_which_some_are_known_are_answered_in_their_order(store: KeptStore) -> None:
+    known = range(0, 1000, 7)
+    await store.submit([NewOrder(key(str(number)), {"n": number % 2}) for number in known], AT, 0.0, 1.0)
+    new = [NewOrder(key(str(number)), {"n": 0}) for number in range(1000)]
+    answers = await store.submit(new, AT, 5.0, 6.0)
+    assert [answer.order.key for answer in answers] == [one.key for one in new]
+    expected = [Accepted if number not in known else Differs if number % 2 else Known for number in range(1000)]
+    assert [type(answer) for answer in answers] == expected
+    numbers = [answer.order.id for answer in answers if isinstance(answer, Accepted)]
+    assert numbers == sorted(set(numbers))
+    assert (await store.counts()).pending == 1000
+    assert await store.claim(ALL, 10) == []
+
+
 async def test_a_final_order_is_known_and_not_polled_again(store: KeptStore) -> None:
     await take_on(store, "a")
     await store.change(key("a"), paid, making("e1"))

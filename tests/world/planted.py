@@ -17,6 +17,7 @@ from poller.polling import query
 from poller.ports import Stamp
 from poller.stores.sqlite import SqliteStore, deliveries
 from poller.stores.sqlite.holds import OrderHolds
+from poller.stores.sqlite.writer import InlineWriter
 from poller.timeline import Timeline
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -24,12 +25,11 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 def answered_before_it_is_on_disk(patch: pytest.MonkeyPatch) -> None:
     """Orders are acknowledged from a commit that was not synced."""
-    holding = SqliteStore._holding
 
-    def careless(self: SqliteStore, work: Any, give_back: Any, *, durable: bool = False) -> Any:
-        return holding(self, work, give_back)
+    def careless(self: InlineWriter, work: Any, call: Any, *, abandoned: Any) -> Any:
+        return self.submit(lambda connection: work(connection, [call])[0], abandoned=abandoned)
 
-    patch.setattr(SqliteStore, "_holding", careless)
+    patch.setattr(InlineWriter, "share", careless)
 
 
 def notice_outside_the_transaction(patch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from poller.stores.journal import Journal
 
 START = (float("-inf"), 0)
@@ -28,6 +30,11 @@ class OrderHolds:
         self._held.add(order_id)
         self._journal.add(lambda: self._held.discard(order_id))
         return True
+
+    def hold_new(self, order_ids: Collection[int]) -> None:
+        """Hold orders that nobody can have held."""
+        self._held.update(order_ids)
+        self._journal.add(lambda: self._held.difference_update(order_ids))
 
     def release(self, order_id: int) -> None:
         """Hold it no more. Where it is pending, `reveal` it too."""

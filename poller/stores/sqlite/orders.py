@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 
-from poller.core.documents import compact_json, same_json
-from poller.core.orders import NewOrder, Order, OrderKey, State
-from poller.ports import Accepted, Differs, HistoryEntry, Known, Pending, Submitted, UnknownOrderError
+from poller.core.orders import Order, OrderKey, State
+from poller.ports import HistoryEntry, UnknownOrderError
 from poller.stores.notes import joined
-from poller.stores.sqlite.rows import ANSWER, ORDER, entry_of, from_ms, maybe_ms, order_of, to_ms, whole_ms
+from poller.stores.sqlite.rows import ANSWER, ORDER, entry_of, maybe_ms, order_of, to_ms, whole_ms
 
 _FROM = (
     "FROM orders o LEFT JOIN schedule s ON s.order_id = o.id LEFT JOIN history h ON h.order_id = o.id "
@@ -28,59 +25,6 @@ _LAST = (
     f"SELECT h.n, h.count, h.first_at, {ANSWER} FROM history h "  # noqa: S608
     "WHERE h.order_id = ? ORDER BY h.n DESC LIMIT 1"
 )
-
-
-def submit(
-    connection: sqlite3.Connection,
-    new: Sequence[NewOrder],
-    at: datetime,
-    run: float,
-    due: float,
-    *,
-    settle: Callable[[sqlite3.Connection, OrderKey], None],
-) -> list[Submitted]:
-    """Take orders on, one answer each; `settle` writes down what was noted of those that are known."""
-    answers: list[Submitted] = []
-    for one in new:
-        accepted = _take_on(connection, one, at, run, due)
-        if accepted is None:
-            settle(connection, one.key)
-        answers.append(accepted or _recognise(connection, one))
-    return answers
-
-
-def _take_on(
-    connection: sqlite3.Connection, new: NewOrder, at: datetime, run: float, due: float
-) -> Accepted | None:
-    metadata = compact_json(new.metadata)
-    entered = connection.execute(
-        "INSERT INTO orders (park_uuid, pay_partner, state, metadata, accepted_at, opened_run) "
-        "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (park_uuid, pay_partner) DO NOTHING",
-        (*new.key, State.PENDING.value, metadata, to_ms(at), run),
-    )
-    if not entered.rowcount or entered.lastrowid is None:
-        return None
-    number = entered.lastrowid
-    connection.execute(
-        "INSERT INTO schedule (order_id, due, opened_run) VALUES (?, ?, ?)",
-        (number, due, run),
-    )
-    order = Order(
-        id=number,
-        key=new.key,
-        state=State.PENDING,
-        metadata=json.loads(metadata),
-        accepted_at=from_ms(to_ms(at)),
-        opened_run=run,
-        due=due,
-    )
-    return Accepted(order, Pending(number, new.key, run, due))
-
-
-def _recognise(connection: sqlite3.Connection, new: NewOrder) -> Known | Differs:
-    order = load(connection, new.key)
-    same = same_json(order.metadata, json.loads(compact_json(new.metadata)))
-    return Known(order) if same else Differs(order)
 
 
 def number_of(connection: sqlite3.Connection, key: OrderKey) -> int | None:

@@ -36,6 +36,7 @@ from poller.stores.sqlite import deliveries as outbox
 from poller.stores.sqlite import opening, pruning, schedule, transition
 from poller.stores.sqlite import orders as ledger
 from poller.stores.sqlite import overview as glance
+from poller.stores.sqlite.arrivals import Arrivals, Numbers, Submission
 from poller.stores.sqlite.batch import Transactions, read_stamp
 from poller.stores.sqlite.faults import fault_of
 from poller.stores.sqlite.holds import DeliveryHolds, OrderHolds
@@ -62,6 +63,7 @@ class SqliteStore:
         self._deliveries = DeliveryHolds(journal)
         self._notes = Notes(journal)
         self._tally = Tally(connection, journal)
+        self._arrivals = Arrivals(Numbers(connection, journal), self._orders, self._tally, self._settle_order)
         self._writer: Writer = (InlineWriter if inline else ThreadedWriter)(self._transactions)
         self._behind = Behind(self._notes, lambda: self._writer.submit(self._settle))
         self._closed = False
@@ -129,15 +131,9 @@ class SqliteStore:
         return sum(file.stat().st_size for file in files if file.exists())
 
     async def submit(self, orders: Sequence[NewOrder], at: datetime, run: float, due: float) -> list[Submitted]:
-        def work(connection: sqlite3.Connection) -> tuple[list[Submitted], list[int]]:
-            answers = ledger.submit(connection, orders, at, run, due, settle=self._settle_order)
-            accepted = [answer.order.id for answer in answers if isinstance(answer, Accepted)]
-            for number in accepted:
-                self._orders.hold(number)
-            self._tally.add(pending=len(accepted))
-            return answers, accepted
-
-        return await self._holding(work, self._give_back_orders, durable=True)
+        call = Submission(orders, at, run, due)
+        future = self._writer.share(self._arrivals.submit, call, abandoned=self._give_back_arrivals)
+        return await self._answer(future, self._give_back_arrivals)
 
     async def get(self, key: OrderKey) -> Order | None:
         return await self._read(lambda connection: ledger.find(connection, key), key)
@@ -348,12 +344,18 @@ class SqliteStore:
             give_back(outcome[1])
 
         future = self._writer.submit(work, durable=durable, abandoned=abandoned)
+        return (await self._answer(future, abandoned))[0]
+
+    async def _answer(self, future: asyncio.Future[T], abandoned: Callable[[T], None]) -> T:
         try:
-            return (await future)[0]
+            return await future
         except asyncio.CancelledError:
             if not future.cancelled() and future.exception() is None:  # cancelled between answer and step
                 abandoned(future.result())
             raise
+
+    def _give_back_arrivals(self, answers: Sequence[Submitted]) -> None:
+        self._give_back_orders([answer.order.id for answer in answers if isinstance(answer, Accepted)])
 
     def _give_back_orders(self, ids: Sequence[int]) -> None:
         self._notes.give_back_orders(ids)
