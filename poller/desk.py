@@ -88,9 +88,13 @@ class Desk:
             raise
         self._trouble.over()
         accepted = [answer for answer in answers if isinstance(answer, Accepted)]
-        self._poller.take_on(answer.pending for answer in accepted)
+        self._poller.take_on([answer.pending for answer in accepted])
+        told = log.bind()
         for answer in accepted:
-            log.info("order.accepted", **answer.order.key._asdict(), metadata=answer.order.metadata)
+            park_uuid, pay_partner = answer.order.key
+            told.info(
+                "order.accepted", park_uuid=park_uuid, pay_partner=pay_partner, metadata=answer.order.metadata
+            )
         self._metrics.accepted(len(accepted))
         return answers
 
