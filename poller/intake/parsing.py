@@ -90,10 +90,11 @@ def pay_partner_fault(value: object) -> str | None:
         return "is missing; it is the lot's number of the order" if value is None else "must be a string"
     if not 1 <= len(value) <= PAY_PARTNER_CHARS:
         return f"has {len(value)} characters; it must have 1 to {PAY_PARTNER_CHARS}"
-    if _SURROGATE.search(value):
-        return "is not valid Unicode: half of a surrogate pair stands alone"
-    if _CONTROL.search(value):
-        return "must not have control characters"
+    if not value.isprintable():  # what is has neither, and is told sooner
+        if _SURROGATE.search(value):
+            return "is not valid Unicode: half of a surrogate pair stands alone"
+        if _CONTROL.search(value):
+            return "must not have control characters"
     if value in {".", ".."}:
         return "must not be . or .., which no path can hold"
     return None
