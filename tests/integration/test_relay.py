@@ -389,7 +389,7 @@ async def test_sixteen_hanging_deliveries_do_not_slow_the_polls(tmp_path: Path) 
         running = asyncio.create_task(engine.run(stop, no_doors))
         await engine.desk.submit([NewOrder(OrderKey(PARK, f"paid-{number}")) for number in range(PLACES + 4)])
         await receiver.attempted(PLACES)
-        await platform.record.queried(PLACES + 4)
+        await platform.record.queried(2 * (PLACES + 4))  # in progress at first, then paid
         await engine.desk.submit([NewOrder(OrderKey(PARK, "waiting"))])
         began = len(platform.record)
         await platform.record.queried(began + 10)
