@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +40,7 @@ def run(singles: int, batches: int) -> list[Figure]:
         durable_cpu = running.usage().since(before).cpu
         in_batches = post(running.port, batched, 4)
     raw = raw_group_commit(batches)
+    bare_rate = _by_bare_parts(bodies, durable=True) / _by_bare_parts(bodies, durable=False)
     return [
         Figure("intake", "without a store, over 32 connections", storeless.requests_per_s, "orders/s"),
         Figure(
@@ -49,11 +51,21 @@ def run(singles: int, batches: int) -> list[Figure]:
             ("≥", 0.7),
         ),
         Figure("intake", "CPU an order, to that without a store", durable_cpu / storeless_cpu),
+        Figure("intake", "bare parts, durable, to the same without a store", bare_rate),
         Figure("intake", "raw SQLite, a sync for 1,000", raw, "orders/s"),
         Figure("intake", "in batches of 1,000, to that", in_batches.requests_per_s * BATCH / raw, "", ("≥", 0.5)),
         Figure("intake", "a line of the log for each and nothing else, to that", limit("lines") / raw),
         *_beside_polling(),
     ]
+
+
+def _by_bare_parts(bodies: Sequence[object], *, durable: bool) -> float:
+    """Orders a second, one by one, into `bare_parts`."""
+    with (
+        TemporaryDirectory(prefix="poller-bench-") as folder,
+        listening("-m", "tests.bench.bare_parts", folder if durable else "-", "-") as (port, _),
+    ):
+        return post(port, bodies, CONNECTIONS).requests_per_s
 
 
 def raw_group_commit(batches: int) -> float:

@@ -1,8 +1,7 @@
 """What stands in the way of a target, alone: `python -m tests.bench.limits NAME` prints one JSON.
 
 `imports` is the memory of a process that has imported the libraries that the daemon uses and nothing of its own,
-`lines` how many lines of the log a second can be written with nothing else to do, `synced` the processor time of a
-small write that another thread syncs to the disk, fifty times a second.
+`lines` how many lines of the log a second can be written with nothing else to do.
 """
 
 from __future__ import annotations
@@ -10,18 +9,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import queue
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 LINES = 20_000
-SYNCED, PAUSE_S = 150, 0.02
-PAGE = b"\0" * 4096
 
 
 def imports() -> float:
@@ -52,37 +47,7 @@ def lines() -> float:
     return LINES / seconds
 
 
-def synced() -> float:
-    """Processor seconds of both threads for each write."""
-    jobs: queue.SimpleQueue[threading.Event | None] = queue.SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="poller-bench-") as folder:
-        file = os.open(Path(folder) / "log", os.O_RDWR | os.O_CREAT)
-        os.write(file, PAGE * SYNCED)
-
-        def write() -> None:
-            place = 0
-            while (done := jobs.get()) is not None:
-                os.pwrite(file, PAGE, place)
-                os.fdatasync(file)
-                place += len(PAGE)
-                done.set()
-
-        writer = threading.Thread(target=write)
-        writer.start()
-        before = time.process_time()
-        for _ in range(SYNCED):
-            done = threading.Event()
-            jobs.put(done)
-            done.wait()
-            time.sleep(PAUSE_S)
-        used = time.process_time() - before
-        jobs.put(None)
-        writer.join()
-        os.close(file)
-    return used / SYNCED
-
-
-LIMITS: dict[str, Callable[[], float]] = {"imports": imports, "lines": lines, "synced": synced}
+LIMITS: dict[str, Callable[[], float]] = {"imports": imports, "lines": lines}
 
 
 def limit(name: str) -> float:

@@ -65,7 +65,7 @@ def test_a_realistic_minute_is_followed_to_its_last_notice(monkeypatch: pytest.M
     monkeypatch.setattr(realistic, "MEDIAN_S", 0.2)
     with fast_platform() as platform, daemon(platform.url, Settings(webhook=True)) as running:
         orders = realistic.orders_of(5, seed=1)
-        asyncio.run(realistic.hand_in(running, orders))
+        asyncio.run(realistic.hand_in(running.url, orders))
         stats = realistic.until_told(platform, len(orders))
     assert (stats["settled"], stats["notices"]) == (5, 5)
     assert stats["asked"] >= 5
