@@ -60,18 +60,22 @@ def joined(older: HistoryEntry, newer: HistoryEntry) -> HistoryEntry:
 
 @dataclass(slots=True)
 class Taken:
-    """What one transaction writes down; `logged` and `deliveries` (given back) hold ids of notices."""
+    """What one transaction writes down; the sets hold ids of notices.
+
+    `logged` are those that have been; `notices` are given back to be logged, `deliveries` to be sent.
+    """
 
     orders: dict[int, Noted] = field(default_factory=dict)
     logged: set[int] = field(default_factory=set)
+    notices: set[int] = field(default_factory=set)
     deliveries: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
-        return len(self.orders) + len(self.logged) + len(self.deliveries)
+        return len(self.orders) + len(self.logged) + len(self.notices) + len(self.deliveries)
 
     def releases(self) -> bool:
-        """Whether anything is given back, so that a claim may find it."""
-        return bool(self.deliveries) or any(noted.released for noted in self.orders.values())
+        """Whether anything is given back, so that a claim, or a look for the log, may find it."""
+        return bool(self.notices or self.deliveries) or any(noted.released for noted in self.orders.values())
 
 
 class Notes:
@@ -112,6 +116,12 @@ class Notes:
                 _merge(self._now.orders, number, Noted(released=True))
                 self._releases = True
 
+    def give_back_notices(self, ids: Iterable[int]) -> None:
+        """Notices that will not be logged by who was about to."""
+        with self._lock:
+            self._now.notices.update(ids)
+            self._releases |= bool(self._now.notices)
+
     def give_back_deliveries(self, ids: Iterable[int]) -> None:
         """Deliveries that are held no more, without a try."""
         with self._lock:
@@ -149,6 +159,7 @@ class Notes:
             for order_id, noted in newer.orders.items():
                 _merge(taken.orders, order_id, noted)
             taken.logged |= newer.logged
+            taken.notices |= newer.notices
             taken.deliveries |= newer.deliveries
             self._releases = taken.releases()
 

@@ -15,6 +15,7 @@ from poller.ports import Attempt, Making, Recorded
 from poller.stores import KeptStore
 from poller.stores.sqlite import SqliteStore
 from tests.integration.store_engines import ALL, AT, ENGINES, Opener, events, key, making, paid, reopening, take_on
+from tests.integration.watched_sqlite import BusyWriter, started
 
 
 @pytest.fixture(params=list(ENGINES))
@@ -114,8 +115,23 @@ async def test_a_caller_that_was_cancelled_has_taken_nothing_with_it(one: Sqlite
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
+    await one.flush()  # by then the change was answered, too
     assert await unlogged(one) == ["e1"]
     assert events(await one.claim_deliveries(ALL, 10)) == ["e1"]
+
+
+async def test_a_caller_that_was_cancelled_takes_no_delivery_from_who_holds_it(one: SqliteStore) -> None:
+    await take_on(one, "a", "busy")
+    writer = BusyWriter(one)
+    busy = await writer.begin()
+    only_told_of = replace(making("e1"), tell=True)
+    gone, claimed = await started(one.change(key("a"), paid, only_told_of), one.claim_deliveries(ALL, 10))
+    gone.cancel()
+    writer.end()
+    await busy
+    assert events(await claimed) == ["e1"]
+    assert await one.claim_deliveries(ALL, 10) == []
+    assert await unlogged(one) == ["e1"]
 
 
 async def test_what_was_handed_over_in_a_transaction_that_failed_is_handed_over_the_next_time(

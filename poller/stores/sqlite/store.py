@@ -177,7 +177,7 @@ class SqliteStore:
         self._behind.noted()
 
     async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Recorded:
-        def work(connection: sqlite3.Connection) -> tuple[Recorded, list[int]]:
+        def work(connection: sqlite3.Connection) -> Recorded:
             self._settle_logged(connection)
             recorded = transition.apply(
                 connection,
@@ -189,9 +189,10 @@ class SqliteStore:
                 deliveries=self._deliveries,
                 tally=self._tally,
             )
-            return recorded, [] if recorded.notice is None else [recorded.notice.id]
+            return recorded
 
-        return await self._holding(work, self.give_back_deliveries, durable=True)
+        future = self._writer.submit(work, durable=True, abandoned=self._give_back_recorded)
+        return await self._answer(future, self._give_back_recorded)
 
     async def undecided(self, opened_by: float, limit: int) -> list[OrderKey]:
         return await self._writer.submit(lambda connection: schedule.undecided(connection, opened_by, limit))
@@ -357,6 +358,13 @@ class SqliteStore:
     def _give_back_arrivals(self, answers: Sequence[Submitted]) -> None:
         self._give_back_orders([answer.order.id for answer in answers if isinstance(answer, Accepted)])
 
+    def _give_back_recorded(self, recorded: Recorded) -> None:
+        if recorded.notice is not None:
+            self._notes.give_back_notices([recorded.notice.id])
+        if recorded.delivery is not None:
+            self._notes.give_back_deliveries([recorded.delivery.notice.id])
+        self._behind.noted()
+
     def _give_back_orders(self, ids: Sequence[int]) -> None:
         self._notes.give_back_orders(ids)
         self._behind.noted()
@@ -372,6 +380,7 @@ class SqliteStore:
         outbox.write_logged(connection, self._deliveries, taken.logged)
         for number in taken.deliveries:
             self._deliveries.release(number)
+        for number in taken.notices:
             self._deliveries.told(number)
 
     def _settle_order(self, connection: sqlite3.Connection, key: OrderKey) -> None:
