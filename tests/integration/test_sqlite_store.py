@@ -98,6 +98,30 @@ async def test_what_waits_is_committed_together_and_one_that_refuses_spoils_noth
     assert ended.order.state is State.PAID
 
 
+async def test_what_is_noted_as_logged_does_not_part_those_that_wait_with_one_that_refuses(opened: Opened) -> None:
+    store = opened.store
+    await take_on(store, "busy", "a", "b", "c")
+    await store.change(key("c"), paid, making("e1"))
+    [notice] = await store.unlogged(10)
+    writer = BusyWriter(store)
+    busy = await writer.begin()
+    before = opened.told.count("COMMIT")
+    store.note_logged([notice.id])
+    *refusing, ended = await started(
+        store.change(OrderKey("", ""), paid, making("e2")),
+        store.change(key("a"), refused, making("e3")),
+        store.record_attempt(Attempt(99, DeliveryState.DELIVERED, AT)),
+        store.change(key("b"), paid, making("e4")),
+    )
+    writer.end()
+    await busy
+    await ended
+    faults = await asyncio.gather(*refusing, return_exceptions=True)
+    assert [type(fault) for fault in faults] == [UnknownOrderError, NotAllowedError, UnknownOrderError]
+    assert opened.told.count("COMMIT") == before + 2  # the busy one's, and theirs
+    assert opened.on_disk("SELECT event_id FROM deliveries WHERE logged = 1") == [("e1",)]
+
+
 async def test_one_that_has_written_and_then_fails_spoils_nothing_of_those_it_waited_with(opened: Opened) -> None:
     store = opened.store
     await take_on(store, "busy", "a")

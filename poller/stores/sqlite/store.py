@@ -178,7 +178,6 @@ class SqliteStore:
 
     async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Recorded:
         def work(connection: sqlite3.Connection) -> Recorded:
-            self._settle_logged(connection)
             recorded = transition.apply(
                 connection,
                 key,
@@ -189,6 +188,7 @@ class SqliteStore:
                 deliveries=self._deliveries,
                 tally=self._tally,
             )
+            self._settle_logged(connection)  # last: a change that is refused has written nothing
             return recorded
 
         future = self._writer.submit(work, durable=True, abandoned=self._give_back_recorded)
@@ -241,8 +241,8 @@ class SqliteStore:
 
     async def record_attempt(self, attempt: Attempt) -> None:
         def work(connection: sqlite3.Connection) -> None:
-            self._settle_logged(connection)
             outbox.record(connection, self._deliveries, self._tally, attempt)
+            self._settle_logged(connection)
 
         has_ended = attempt.state is not DeliveryState.PENDING
         await self._writer.submit(work, durable=has_ended, patient=True)
