@@ -25,7 +25,7 @@ class Outlet(Protocol):
         """Keep a place for sending a notice that is about to be made; False where it has to wait its turn."""
 
     def release(self) -> None:
-        """Let go of a place that was kept."""
+        """Let go of a place that was kept, once what was made has been taken or nothing was."""
 
     def take(self, recorded: Recorded) -> None:
         """Tell of what is handed over, and look into the store for what is not."""
@@ -99,13 +99,14 @@ class Ledger:
         except StoreUnavailableError as error:
             self._trouble.met(error, "recording a change of an order")
             raise
+        else:
+            self._outlet.take(recorded)
         finally:
             if making.send:
                 self._outlet.release()
         self._trouble.over()
         for before, changed in made:
             self._count(before, changed, making.run)
-        self._outlet.take(recorded)
         self._ring_bells()
         for event in self._waiting.get(key, ()):
             event.set()

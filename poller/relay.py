@@ -117,10 +117,11 @@ class Relay:
         return True
 
     def release(self) -> None:
-        """Let go of a place that was kept."""
-        if self._under_way + self._reserved >= PLACES:
-            self._send_bell.ring()
+        """Let go of a place that was kept, after `take`; another notice may have been taken for the one it was for."""
+        was_full = self._under_way + self._reserved >= PLACES
         self._reserved -= 1
+        if was_full or not self._has_all():
+            self._send_bell.ring()
 
     def take(self, recorded: Recorded) -> None:
         """Tell of what is handed over, and look into the store for what is not."""

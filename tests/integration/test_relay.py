@@ -265,6 +265,21 @@ async def test_an_answer_that_is_neither_2xx_nor_410_is_tried_again(tmp_path: Pa
         await box.receiver.received(1)
 
 
+async def test_a_notice_that_waits_is_not_held_up_by_one_that_is_not_made_after_all(tmp_path: Path) -> None:
+    async with outbox(tmp_path) as box:
+        box.receiver.behave(Answers(500, delay_s=0.1), times=1)
+        await box.pay("1")
+        await box.receiver.attempted(1)
+        assert box.relay.reserve()
+        await box.tried("evt_0", 1)
+        box.move(1.0)
+        await box.store.flush()
+        assert box.receiver.attempts == 1  # it is taken for the one that is being made
+        box.relay.release()
+        async with asyncio.timeout(5.0):
+            await box.receiver.received(1)
+
+
 @pytest.mark.parametrize(
     ("status", "wish", "pause"),
     [(429, "7", 7.0), (503, "30", 30.0), (503, "86400", 60.0), (429, "0", 1.0), (503, "soon", 1.0)],
