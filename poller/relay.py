@@ -196,7 +196,7 @@ class Relay:
                 continue
             following = await self._store.next_delivery()
             return None if following is None else self._timeline.until(following)
-        if self._has_all():
+        if not self._reserved and self._has_all():
             self._health.waiting = False
         return None
 
