@@ -6,7 +6,6 @@ The log is a receiver like the webhook: a notice's line is written at least once
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -23,6 +22,7 @@ from poller.core.delivery import (
     decide_delivery,
 )
 from poller.core.orders import NoticeType
+from poller.core.receiver_health import ReceiverHealth
 from poller.liveness import Liveness
 from poller.metrics import Metrics
 from poller.ports import (
@@ -44,8 +44,6 @@ PLACES = 16  # deliveries under way at once
 PAGE = 500  # notices logged at a time
 GATHER_S = 0.02  # so long notices gather for the log: under load, reading each alone costs more than its line
 FORWARD = 200  # waiting notices brought forward at a time, once the receiver is back
-OUTAGE_FAILURES = 3  # so many failures in a row over so long are an outage of the receiver;
-OUTAGE_S = 30.0  # below that the pauses are short, or one notice alone is not wanted
 STORE_RETRY_S = 2.0
 UNSURE_S = 0.2  # how soon to look again whether the lease still holds
 
@@ -85,7 +83,7 @@ class Relay:
         self._reserved = 0  # places for notices that are being made
         self._sending: asyncio.TaskGroup | None = None
         self._freshest_first = False  # whose turn the odd place is
-        self._health = Health()
+        self._health = ReceiverHealth()
         self._stopping = False
         self._log_bell = Bell()
         self._send_bell = Bell()
@@ -93,7 +91,7 @@ class Relay:
     def configure(self, receiver: Receiver | None, give_up_after: float) -> None:
         """Take new settings over. What waits is tried at once where the receiver is another one."""
         if receiver is not self._receiver:
-            self._health = Health(answers=True)
+            self._health = ReceiverHealth(answers=True)
         self._receiver, self._give_up_after = receiver, give_up_after
         self._send_bell.ring()
 
@@ -117,7 +115,7 @@ class Relay:
         return True
 
     def release(self) -> None:
-        """Let go of a place that was kept, after `take`; another notice may have been taken for the one it was for."""
+        """Let go of a place, after `take`; another notice may have passed for the one that it was kept for."""
         was_full = self._under_way + self._reserved >= PLACES
         self._reserved -= 1
         if was_full or not self._has_all():
@@ -310,36 +308,6 @@ class Relay:
                     log.warning("delivery.failed", error=error, next_in_s=round(pause, 1), **fields)
             case Dead(why=why):
                 log.error("delivery.dead", error=why, **fields)
-
-
-@dataclass(slots=True)
-class Health:
-    """What the answers show of the receiver; at a start it may have been down, so notices may be `waiting`.
-
-    Those are brought forward as long as it `answers`, each once: `before` is how far that has come.
-    """
-
-    answers: bool = False
-    waiting: bool = True
-    before: int | None = None
-    failures: int = 0
-    failing_since: float = 0.0
-
-    def fail(self, now: float) -> bool:
-        """Note a failure; True for the first of a row."""
-        self.answers = False
-        self.failures += 1
-        if self.failures == 1:
-            self.failing_since = now
-        return self.failures == 1
-
-    def recover(self, now: float) -> bool:
-        """Note a success; True for the first after failures."""
-        if self.failures >= OUTAGE_FAILURES and now - self.failing_since >= OUTAGE_S:
-            self.waiting, self.before = True, None
-        self.answers = True
-        failed, self.failures = self.failures > 0, 0
-        return failed
 
 
 def _log_notice(notice: Notice) -> None:
