@@ -197,6 +197,21 @@ async def test_a_claim_gives_the_longest_overdue_first_and_only_what_is_due(reop
     assert names(await store.claim(ALL, 10, freshest=True)) == ["middle", "old"]
 
 
+async def test_the_freshest_are_those_of_which_the_gate_was_told_that_they_are_undecided_and_the_others(
+    reopen_store: Opener,
+) -> None:
+    store = await reopen_store()
+    for number in range(6):
+        await take_on(store, str(number), run=float(number), due=10.0)
+    for number in (1, 2, 4):
+        await store.change(key(str(number)), lambda order: mark_undecided(order, AT), making(f"e{number}"))
+    assert (await store.counts()).oldest_opened_run == 0.0
+    store = await reopen_store()
+    assert names(await store.claim(ALL, 4, freshest=True)) == ["5", "4", "3", "2"]
+    await store.change(key("0"), lambda order: end(order, State.CANCELLED, AT), making("e0"))
+    assert (await store.counts()).oldest_opened_run == 1.0
+
+
 async def test_a_claim_of_lots_gives_each_lots_youngest_that_are_due_and_free_so_many_of_each(
     reopen_store: Opener,
 ) -> None:

@@ -131,7 +131,7 @@ async def test_what_was_not_committed_is_not_counted(tmp_path: Path) -> None:
 def test_the_oldest_are_found_by_an_index_alone(tmp_path: Path) -> None:
     """However many there are: nothing is scanned."""
     with closing(open_connection(tmp_path / "poller.db")) as connection:
-        for sql in (OLDEST_PENDING, OLDEST_UNDELIVERED):
+        for sql in (*OLDEST_PENDING, OLDEST_UNDELIVERED):
             [(*_, plan)] = connection.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
             assert plan.startswith("SEARCH")
             assert "INDEX" in plan

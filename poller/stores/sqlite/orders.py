@@ -10,10 +10,11 @@ from poller.ports import HistoryEntry, UnknownOrderError
 from poller.stores.notes import joined
 from poller.stores.sqlite.rows import ANSWER, ORDER, entry_of, maybe_ms, order_of, to_ms, whole_ms
 
-_FROM = (
-    "FROM orders o LEFT JOIN schedule s ON s.order_id = o.id LEFT JOIN history h ON h.order_id = o.id "
-    "AND h.n = (SELECT max(n) FROM history WHERE order_id = o.id)"
+_LAST_ANSWER = (
+    "LEFT JOIN history h ON h.order_id = o.id AND h.n = (SELECT max(n) FROM history WHERE order_id = o.id)"
 )
+_FROM = f"FROM orders o LEFT JOIN schedule s ON s.order_id = o.id {_LAST_ANSWER}"
+_FROM_PENDING = f"FROM schedule s CROSS JOIN orders o ON o.id = s.order_id {_LAST_ANSWER}"
 _LOAD = f"SELECT {ORDER} {_FROM} WHERE o.park_uuid = ? AND o.pay_partner = ?"
 _NUMBERED = f"SELECT {ORDER} {_FROM} WHERE o.id = ?"
 _NUMBER = "SELECT id FROM orders WHERE park_uuid = ? AND pay_partner = ?"
@@ -52,15 +53,16 @@ def newest(
 ) -> list[Order]:
     """Newest first, with ids below `before`."""
     wanted: list[tuple[str, object]] = []
-    if state is not None:
-        wanted.append(("o.state = ?", state.value))
+    of, number = (_FROM_PENDING, "s.order_id") if state is State.PENDING else (_FROM, "o.id")
+    if state is not None and state is not State.PENDING:
+        wanted.append(("o.state != 'pending' AND o.state = ?", state.value))  # the first for the sake of its index
     if park_uuid is not None:
         wanted.append(("+o.park_uuid = ?", park_uuid))  # a filter: its index is in no useful order
     if before is not None:
-        wanted.append(("o.id < ?", before))
+        wanted.append((f"{number} < ?", before))
     where = "WHERE " + " AND ".join(condition for condition, _ in wanted) if wanted else ""
     rows = connection.execute(
-        f"SELECT {ORDER} {_FROM} {where} ORDER BY o.id DESC LIMIT ?",
+        f"SELECT {ORDER} {of} {where} ORDER BY {number} DESC LIMIT ?",
         (*(value for _, value in wanted), limit),
     )
     return [order_of(row) for row in rows]

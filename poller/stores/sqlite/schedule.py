@@ -18,7 +18,11 @@ LONGEST_OVERDUE = (
     f"SELECT {PENDING} FROM schedule s CROSS JOIN orders o ON o.id = s.order_id "  # noqa: S608
     "WHERE (s.due, s.order_id) > (?, ?) AND s.due <= ? ORDER BY s.due, s.order_id"
 )
-YOUNGEST = "SELECT order_id, due FROM schedule ORDER BY opened_run DESC, order_id DESC LIMIT ?"
+YOUNGEST = (  # both parts come in order, by an index each, and are merged
+    "SELECT order_id, due, opened_run FROM schedule WHERE untold = 1 UNION ALL "
+    "SELECT order_id, due, opened_run FROM schedule WHERE untold = 0 "
+    "ORDER BY opened_run DESC, order_id DESC LIMIT ?"
+)
 YOUNGEST_OF_LOT = (
     "SELECT o.id, s.due FROM orders o CROSS JOIN schedule s ON s.order_id = o.id WHERE o.park_uuid = ? "
     "AND o.state = 'pending' ORDER BY o.opened_run DESC, o.id DESC LIMIT ?"
@@ -75,7 +79,7 @@ def _claim(
     """Hold so many that are due of those whose number and due time the rows have."""
     wanted: list[int] = []
     with closing(rows):
-        for number, due in rows:
+        for number, due, *_ in rows:
             if len(wanted) == limit:
                 break
             if due <= by and holds.hold(number):

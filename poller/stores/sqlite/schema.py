@@ -91,7 +91,12 @@ _FIRST = (
     "CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), run REAL, schedule REAL, wall INTEGER)",
 )
 _LOTS = ("CREATE INDEX orders_pending ON orders (park_uuid, opened_run) WHERE state = 'pending'",)
-STEPS = (_FIRST, _LOTS)
+_FEWER = (
+    "DROP INDEX schedule_opened",
+    "DROP INDEX orders_state",
+    "CREATE INDEX orders_over ON orders (state) WHERE state != 'pending'",
+)
+STEPS = (_FIRST, _LOTS, _FEWER)
 VERSION = len(STEPS)
 
 

@@ -15,7 +15,10 @@ ALL = (
     "(SELECT count(*) FROM deliveries WHERE state = 'pending'), "
     "(SELECT count(*) FROM deliveries WHERE state = 'dead')"
 )
-OLDEST_PENDING = "SELECT min(opened_run) FROM schedule"
+OLDEST_PENDING = (  # of those of which the gate has not been told, and of the others: an index each
+    "SELECT min(opened_run) FROM schedule WHERE untold = 1",
+    "SELECT min(opened_run) FROM schedule WHERE untold = 0",
+)
 OLDEST_UNDELIVERED = "SELECT min(made_run) FROM deliveries INDEXED BY deliveries_made WHERE state = 'pending'"
 
 
@@ -42,12 +45,13 @@ class Tally:
         self._journal.add(lambda: self._restore(before))
 
     def counts(self, connection: sqlite3.Connection) -> Counts:
+        oldest = [connection.execute(sql).fetchone()[0] for sql in OLDEST_PENDING]
         return Counts(
             self._pending,
             self._undecided,
             self.undelivered,
             self._dead,
-            connection.execute(OLDEST_PENDING).fetchone()[0],
+            min((run for run in oldest if run is not None), default=None),
             connection.execute(OLDEST_UNDELIVERED).fetchone()[0],
         )
 
