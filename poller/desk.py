@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Sequence
 from datetime import datetime
@@ -71,6 +72,7 @@ class Desk:
         self._timeline = timeline
         self._trouble = trouble
         self._metrics = metrics
+        self._arrived: list[Accepted] = []  # in this turn of the loop
         self.configure(cadence, park_uuids)
 
     def configure(self, cadence: Cadence, park_uuids: Sequence[str]) -> None:
@@ -87,7 +89,18 @@ class Desk:
             self._trouble.met(error, "taking orders on")
             raise
         self._trouble.over()
-        accepted = [answer for answer in answers if isinstance(answer, Accepted)]
+        if accepted := [answer for answer in answers if isinstance(answer, Accepted)]:
+            if not self._arrived:
+                asyncio.get_running_loop().call_soon(self.see_in)
+            self._arrived += accepted
+        return answers
+
+    def see_in(self) -> None:
+        """Follow and log what was taken on in a turn of the loop: one after the other takes half the time.
+
+        It comes by itself at the turn's end, and before whatever else is to be done with the orders in memory.
+        """
+        accepted, self._arrived = self._arrived, []
         self._poller.take_on([answer.pending for answer in accepted])
         told = log.bind()
         for answer in accepted:
@@ -96,7 +109,6 @@ class Desk:
                 "order.accepted", park_uuid=park_uuid, pay_partner=pay_partner, metadata=answer.order.metadata
             )
         self._metrics.accepted(len(accepted))
-        return answers
 
     async def order(self, key: OrderKey) -> Order:
         """Raises UnknownOrderError."""
@@ -126,11 +138,13 @@ class Desk:
         if key.park_uuid not in self.park_uuids:
             await self.order(key)
             raise NotAllowedError("its lot is not configured: add it under [[parks]] and send SIGHUP")
+        self.see_in()
         await self._poller.ask_now(key, prompt)
         return await self.order(key)
 
     async def cancel(self, key: OrderKey) -> Order:
         """Stop asking. Raises UnknownOrderError, and NotAllowedError where the order ended otherwise."""
+        self.see_in()
         await self._poller.cancel(key)
         order = await self.order(key)
         if order.state not in (State.CANCELLED, State.PENDING):

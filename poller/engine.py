@@ -147,6 +147,7 @@ class Engine:
         def lost() -> None:
             log.warning("lease.lost", orders=self.poller.held())
             metrics.lease_lost()
+            self.desk.see_in()
             self.poller.forget_all()
             self._relay.forget_all()
 
