@@ -43,10 +43,11 @@ def configure(level: str, style: str, *, stream_is_terminal: bool, journal: bool
     which takes each line's priority from a `<N>` before it.
     """
     console = style == "console" or (style == "auto" and stream_is_terminal)
+    output = Output()
     renderer: Processor = Console(colors=stream_is_terminal) if console else JsonLines(journal=journal)
     structlog.configure(
-        processors=[_flatten_exception, _make_plain, _stamp, renderer],
-        logger_factory=lambda *_: Output(),
+        processors=[_prepare, renderer],
+        logger_factory=lambda *_: output,
         cache_logger_on_first_use=False,  # `set_level` reaches every logger
     )
     set_level(level)
@@ -119,7 +120,8 @@ class JsonLines:
         self._journal = journal
 
     def __call__(self, logger: WrappedLogger, method: str, record: EventDict) -> bytes:
-        ordered = {**{name: record.pop(name) for name in ("event", "level", "timestamp")}, **record}
+        first = {"event": record.pop("event"), "level": record.pop("level"), "timestamp": record.pop("timestamp")}
+        ordered = {**first, **record}
         prefix = b"<%d>" % _PRIORITIES[ordered["level"]] if self._journal else b""
         line = prefix + _encode(ordered)
         return line if len(line) <= LARGEST_LINE else prefix + _shortened(ordered)
@@ -140,7 +142,15 @@ class Console:
         return self._render(logger, method, record).encode()
 
 
-def _stamp(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
+def _prepare(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
+    """The record with its level and its time, and nothing in it that cannot be shown."""
+    if "exc_info" in record:
+        _flatten_exception(record)
+    for name, value in record.items():
+        kind = type(value)
+        is_plain = value.isprintable() if kind is str else kind in _AS_THEY_ARE or (kind is dict and not value)
+        if not is_plain or _is_secret(name):
+            record[name] = _item(name, value, masking=True, depth=0)
     seconds, rest = divmod(time.time_ns(), 1_000_000_000)
     record["level"] = "error" if method == "exception" else method
     record["timestamp"] = f"{_second(seconds)}.{rest // 1_000_000:03d}Z"
@@ -152,24 +162,14 @@ def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
-def _flatten_exception(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
+def _flatten_exception(record: EventDict) -> None:
     """The traceback in one field, its last frames only, and without the values of local variables."""
-    info = record.pop("exc_info", None)
+    info = record.pop("exc_info")
     if info is True:
         info = sys.exc_info()
     error = info[1] if isinstance(info, tuple) else info
     if isinstance(error, BaseException):
         record["exception"] = _scrubbed("".join(traceback.format_exception(error, limit=-LAST_FRAMES)).rstrip())
-    return record
-
-
-def _make_plain(logger: WrappedLogger, method: str, record: EventDict) -> EventDict:
-    for name, value in record.items():
-        kind = type(value)
-        is_plain = value.isprintable() if kind is str else kind in _AS_THEY_ARE or (kind is dict and not value)
-        if not is_plain or _is_secret(name):
-            record[name] = _item(name, value, masking=True, depth=0)
-    return record
 
 
 def _item(name: str, value: object, *, masking: bool, depth: int) -> object:
