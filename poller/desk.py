@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,18 +16,16 @@ from poller.core.documents import order_document
 from poller.core.orders import NewOrder, NotAllowedError, Order, OrderKey, Prompt, State, reopen
 from poller.ledger import Ledger
 from poller.lookout import Lookout, Summary
-from poller.metrics import Metrics
 from poller.polling import Poller
 from poller.ports import (
-    Accepted,
     Clock,
     Delivery,
     HistoryEntry,
     Store,
-    StoreUnavailableError,
     Submitted,
     UnknownOrderError,
 )
+from poller.submissions import Submissions
 from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
 
@@ -54,25 +51,24 @@ class Desk:
         self,
         *,
         store: Store,
+        submissions: Submissions,
         ledger: Ledger,
         poller: Poller,
         clock: Clock,
         timeline: Timeline,
         trouble: StoreTrouble,
-        metrics: Metrics,
         lookout: Lookout,
         cadence: Cadence,
         park_uuids: Sequence[str],
     ) -> None:
         self._store = store
+        self._submissions = submissions
         self._lookout = lookout
         self._ledger = ledger
         self._poller = poller
         self._clock = clock
         self._timeline = timeline
         self._trouble = trouble
-        self._metrics = metrics
-        self._arrived: list[Accepted] = []  # in this turn of the loop
         self.configure(cadence, park_uuids)
 
     def configure(self, cadence: Cadence, park_uuids: Sequence[str]) -> None:
@@ -82,33 +78,7 @@ class Desk:
 
     async def submit(self, orders: Sequence[NewOrder]) -> list[Submitted]:
         """Take orders on, durable; one answer each, in order."""
-        now, due = self._timeline.run(), self._timeline.schedule() + self._first_query(orders)
-        try:
-            answers = await self._store.submit(orders, self._clock.wall(), now, due)
-        except StoreUnavailableError as error:
-            self._trouble.met(error, "taking orders on")
-            raise
-        self._trouble.over()
-        if accepted := [answer for answer in answers if isinstance(answer, Accepted)]:
-            if not self._arrived:
-                asyncio.get_running_loop().call_soon(self.see_in)
-            self._arrived += accepted
-        return answers
-
-    def see_in(self) -> None:
-        """Follow and log what was taken on in a turn of the loop: one after the other takes half the time.
-
-        It comes by itself at the turn's end, and before whatever else is to be done with the orders in memory.
-        """
-        accepted, self._arrived = self._arrived, []
-        self._poller.take_on([answer.pending for answer in accepted])
-        told = log.bind()
-        for answer in accepted:
-            park_uuid, pay_partner = answer.order.key
-            told.info(
-                "order.accepted", park_uuid=park_uuid, pay_partner=pay_partner, metadata=answer.order.metadata
-            )
-        self._metrics.accepted(len(accepted))
+        return await self._submissions.submit(orders)
 
     async def order(self, key: OrderKey) -> Order:
         """Raises UnknownOrderError."""
@@ -138,13 +108,11 @@ class Desk:
         if key.park_uuid not in self.park_uuids:
             await self.order(key)
             raise NotAllowedError("its lot is not configured: add it under [[parks]] and send SIGHUP")
-        self.see_in()
         await self._poller.ask_now(key, prompt)
         return await self.order(key)
 
     async def cancel(self, key: OrderKey) -> Order:
         """Stop asking. Raises UnknownOrderError, and NotAllowedError where the order ended otherwise."""
-        self.see_in()
         await self._poller.cancel(key)
         order = await self.order(key)
         if order.state not in (State.CANCELLED, State.PENDING):
@@ -247,7 +215,7 @@ class Desk:
             case Reason.BACKING_OFF:
                 return f"backing off after {order.errors} answers in a row that said nothing of the payment"
             case Reason.FIRST:
-                first = cadence.initial_delay if plan is None else plan.first()
+                first = self._poller.first_query(order.key.park_uuid)
                 return f"not asked about yet: the first query comes {first:.3g} s after it came in"
             case Reason.IN_PROGRESS if plan is not None:
                 return f"in progress: {plan.why(max(self._timeline.run() - order.opened_run, 0.0))}"
@@ -255,11 +223,6 @@ class Desk:
                 return f"in progress: gaps are {cadence.age_fraction:.0%} of its age, within the configured bounds"
             case _:
                 assert_never(reason)
-
-    def _first_query(self, orders: Sequence[NewOrder]) -> float:
-        """Seconds from now to the first query of new orders: as soon as the first of their lots wants it."""
-        plans = [self._poller.plan(park_uuid) for park_uuid in {order.key.park_uuid for order in orders}]
-        return min((plan.first() for plan in plans if plan is not None), default=self.cadence.initial_delay)
 
     def health(self) -> dict[str, object]:
         """For `/healthz`."""

@@ -22,6 +22,7 @@ from poller.polling import Poller
 from poller.ports import Clock, Fleet, Platform, Receiver, Throttle
 from poller.relay import Relay
 from poller.stores import KeptStore
+from poller.submissions import Submissions
 from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
 
@@ -125,12 +126,19 @@ class Engine:
         )
         self.desk = Desk(
             store=store,
+            submissions=Submissions(
+                store=store,
+                poller=self.poller,
+                clock=clock,
+                timeline=self.timeline,
+                trouble=trouble,
+                metrics=metrics,
+            ),
             ledger=self._ledger,
             poller=self.poller,
             clock=clock,
             timeline=self.timeline,
             trouble=trouble,
-            metrics=metrics,
             lookout=Lookout(store, clock, self.timeline, self.poller.outage),
             cadence=settings.cadence,
             park_uuids=settings.park_uuids,
@@ -147,7 +155,6 @@ class Engine:
         def lost() -> None:
             log.warning("lease.lost", orders=self.poller.held())
             metrics.lease_lost()
-            self.desk.see_in()
             self.poller.forget_all()
             self._relay.forget_all()
 

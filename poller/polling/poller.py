@@ -118,6 +118,11 @@ class Poller:
         """By what the lot's orders are asked; None where that is the configured cadence alone."""
         return None if self._asker.pace is None else self._asker.pace.plan(park_uuid)
 
+    def first_query(self, park_uuid: str) -> float:
+        """Seconds from taking an order of the lot on to the first query about it."""
+        plan = self.plan(park_uuid)
+        return self._asker.cadence.initial_delay if plan is None else plan.first()
+
     def take_on(self, orders: Iterable[Pending]) -> None:
         """Ask about orders that the caller holds, when they are due. What memory is not for stays in the store."""
         for pending in orders:

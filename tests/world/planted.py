@@ -26,10 +26,13 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 def answered_before_it_is_on_disk(patch: pytest.MonkeyPatch) -> None:
     """Orders are acknowledged from a commit that was not synced."""
 
-    def careless(self: InlineWriter, work: Any, call: Any, *, abandoned: Any) -> Any:
-        return self.submit(lambda connection: work(connection, [call])[0], abandoned=abandoned)
+    submit = InlineWriter.submit
 
-    patch.setattr(InlineWriter, "share", careless)
+    def careless(self: InlineWriter, work: Any, *, durable: bool = False, **words: Any) -> Any:
+        is_new = work.__qualname__.startswith("SqliteStore.submit")
+        return submit(self, work, durable=durable and not is_new, **words)
+
+    patch.setattr(InlineWriter, "submit", careless)
 
 
 def notice_outside_the_transaction(patch: pytest.MonkeyPatch) -> None:

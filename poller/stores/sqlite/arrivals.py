@@ -1,14 +1,13 @@
-"""Taking orders on: whatever waits to be taken on, of however many calls, with few statements."""
+"""Taking orders on, however many, with few statements."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import chain
-from typing import NamedTuple
 
 from poller.core.documents import compact_json, same_json
 from poller.core.orders import NewOrder, Order, OrderKey, State
@@ -29,15 +28,6 @@ _ONCE = " ON CONFLICT (park_uuid, pay_partner) DO NOTHING"
 _SCHEDULE = "INSERT INTO schedule (order_id, due, opened_run) VALUES "
 _TURN = "(?, ?, ?)"
 _ENTERED = "SELECT id FROM orders WHERE id BETWEEN ? AND ?"
-
-
-class Submission(NamedTuple):
-    """A call of `Store.submit`."""
-
-    orders: Sequence[NewOrder]
-    at: datetime
-    run: float
-    due: float
 
 
 class Numbers:
@@ -72,50 +62,42 @@ class Arrivals:
         self._tally = tally
         self._settle = settle
 
-    def submit(self, connection: sqlite3.Connection, calls: Sequence[Submission]) -> list[list[Submitted]]:
-        """Take the orders of each call on, as if it came alone after the one before; an answer for each order."""
-        ids = self._numbers.take(sum(len(call.orders) for call in calls))
-        numbers, orders, turns = iter(ids), list[Row](), list[Row]()
-        made = [list(_made(call, numbers, orders, turns)) for call in calls]
+    def submit(
+        self, connection: sqlite3.Connection, new: Sequence[NewOrder], at: datetime, run: float, due: float
+    ) -> list[Submitted]:
+        """Take the orders on; an answer for each."""
+        ids = self._numbers.take(len(new))
+        texts = [compact_json(one.metadata) if one.metadata else "{}" for one in new]
+        ms = to_ms(at)
+        rows: list[Row] = [
+            (number, *one.key, text, ms, run) for number, one, text in zip(ids, new, texts, strict=True)
+        ]
         entered: Collection[int] = ids
-        if (count := _insert(connection, orders, _ORDERS, _ORDER, _ONCE)) < len(ids):
+        if (count := _insert(connection, rows, _ORDERS, _ORDER, _ONCE)) < len(ids):
             entered = {row[0] for row in connection.execute(_ENTERED, (ids[0], ids[-1]))} if count else ()
-            turns = [turn for turn in turns if turn[0] in entered]
-        _insert(connection, turns, _SCHEDULE, _TURN)
+        _insert(connection, [(number, due, run) for number in ids if number in entered], _SCHEDULE, _TURN)
         self._holds.hold_new(entered)
         self._tally.add(pending=count)
-        if entered is ids:
-            return [list(answers) for answers in made]
+        at = from_ms(ms)
         return [
-            [
-                answer if answer.order.id in entered else self._recognise(connection, new)
-                for new, answer in zip(call.orders, answers, strict=True)
-            ]
-            for call, answers in zip(calls, made, strict=True)
+            _accepted(Pending(number, one.key, run, due), text, at)
+            if number in entered
+            else self._recognise(connection, one, text)
+            for number, one, text in zip(ids, new, texts, strict=True)
         ]
 
-    def _recognise(self, connection: sqlite3.Connection, new: NewOrder) -> Known | Differs:
+    def _recognise(self, connection: sqlite3.Connection, new: NewOrder, text: str) -> Known | Differs:
         self._settle(connection, new.key)
         order = load(connection, new.key)
-        return Known(order) if same_json(order.metadata, json.loads(_text(new.metadata))) else Differs(order)
+        return Known(order) if same_json(order.metadata, json.loads(text)) else Differs(order)
 
 
-def _made(call: Submission, numbers: Iterator[int], orders: list[Row], turns: list[Row]) -> Iterator[Accepted]:
-    """What a call's orders are if nobody knows them; their rows are added to both tables'."""
-    _, at, run, due = call
-    ms = to_ms(at)
-    at = from_ms(ms)
-    for new, number in zip(call.orders, numbers, strict=False):
-        key, text = new.key, _text(new.metadata)
-        orders.append((number, *key, text, ms, run))
-        turns.append((number, due, run))
-        metadata = json.loads(text) if new.metadata else {}
-        order = Order(number, key, State.PENDING, metadata, at, run, due)
-        yield Accepted(order, Pending(number, key, run, due))
-
-
-def _text(metadata: Mapping[str, object]) -> str:
-    return compact_json(metadata) if metadata else "{}"
+def _accepted(pending: Pending, text: str, at: datetime) -> Accepted:
+    metadata = json.loads(text) if text != "{}" else {}
+    order = Order(
+        pending.id, pending.key, State.PENDING, metadata, at, opened_run=pending.opened_run, due=pending.due
+    )
+    return Accepted(order, pending)
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[Row], head: str, row: str, tail: str = "") -> int:

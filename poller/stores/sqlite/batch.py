@@ -23,8 +23,7 @@ class Job:
     """One caller's work on the connection, and how it came out.
 
     `work` may be run twice, what the first time did undone. `alone` work runs outside a transaction. `abandoned`
-    gets the result where the caller was cancelled. `shared` work is run once for all jobs of it that follow each
-    other: it is given the `call` of each, and gives the result of each.
+    gets the result where the caller was cancelled.
     """
 
     work: Callable[..., Any]
@@ -32,8 +31,6 @@ class Job:
     durable: bool = False
     alone: bool = False
     abandoned: Callable[[Any], None] | None = None
-    shared: bool = False
-    call: Any = None
     result: Any = None
     error: BaseException | None = None
 
@@ -72,8 +69,8 @@ class Transactions:
         try:
             self._begin(durable=durable)
             before = self._connection.total_changes
-            for group in _groups(jobs):
-                self._run_group(group)
+            for job in jobs:
+                self._run_one(job)
             if wrote := self._connection.total_changes != before:
                 self.write_stamp()
             self._connection.execute("COMMIT")
@@ -134,18 +131,13 @@ class Transactions:
                 )
             self._doubtful = False
 
-    def _run_group(self, jobs: Sequence[Job]) -> None:
-        """Run a job, or those that share their work; what one has written that then refuses is undone, rarely."""
+    def _run_one(self, job: Job) -> None:
+        """Run a job; what one has written that then refuses is undone, rarely."""
         mark, before = self._journal.mark(), self._connection.total_changes
-        job = jobs[0]
         try:
-            if not job.shared:
-                job.result = job.work(self._connection)
-                return
-            for one, result in zip(jobs, job.work(self._connection, [one.call for one in jobs]), strict=True):
-                one.result = result
+            job.result = job.work(self._connection)
         except Exception as error:
-            wrote = len(jobs) > 1 or self._connection.total_changes != before
+            wrote = self._connection.total_changes != before
             if wrote or fault_of(error, self._path) is not None or not self._connection.in_transaction:
                 raise  # out of memory, SQLite has rolled back even for a job that only read
             self._journal.undo(mark)
@@ -166,17 +158,6 @@ class Transactions:
         for job in jobs:
             if job.error is None:
                 job.result, job.error = None, _for_one(fault, error)
-
-
-def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Each job by itself, but those that follow each other and share their work."""
-    groups: list[list[Job]] = []
-    for job in jobs:
-        if groups and job.shared and groups[-1][-1].shared and groups[-1][-1].work == job.work:
-            groups[-1].append(job)
-        else:
-            groups.append([job])
-    return groups
 
 
 def read_stamp(connection: sqlite3.Connection) -> Stamp | None:

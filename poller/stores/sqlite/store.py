@@ -36,7 +36,7 @@ from poller.stores.sqlite import deliveries as outbox
 from poller.stores.sqlite import opening, pruning, schedule, transition
 from poller.stores.sqlite import orders as ledger
 from poller.stores.sqlite import overview as glance
-from poller.stores.sqlite.arrivals import Arrivals, Numbers, Submission
+from poller.stores.sqlite.arrivals import Arrivals, Numbers
 from poller.stores.sqlite.batch import Transactions, read_stamp
 from poller.stores.sqlite.faults import fault_of
 from poller.stores.sqlite.holds import DeliveryHolds, OrderHolds
@@ -131,8 +131,10 @@ class SqliteStore:
         return sum(file.stat().st_size for file in files if file.exists())
 
     async def submit(self, orders: Sequence[NewOrder], at: datetime, run: float, due: float) -> list[Submitted]:
-        call = Submission(orders, at, run, due)
-        future = self._writer.share(self._arrivals.submit, call, abandoned=self._give_back_arrivals)
+        def work(connection: sqlite3.Connection) -> list[Submitted]:
+            return self._arrivals.submit(connection, orders, at, run, due)
+
+        future = self._writer.submit(work, durable=True, abandoned=self._give_back_arrivals)
         return await self._answer(future, self._give_back_arrivals)
 
     async def get(self, key: OrderKey) -> Order | None:

@@ -18,15 +18,12 @@ from poller.stores.sqlite.batch import Job, Transactions
 BATCH_MAX = 500  # jobs in one transaction, so that none waits long for the others
 CROWD = 4  # where so many durable jobs came together, there is load:
 BUSY_S = 0.01  # so soon afterwards
-GATHER_S = 0.001  # the next ones wait so long for company, since each batch costs a sync of the disk; but not
-# what is shared: as many of it as came in the turn are one, and their callers come back together
+GATHER_S = 0.001  # the next ones wait so long for company, since each batch costs a sync of the disk
 PATIENCE_S = 0.05  # how long a patient job waits for company
 CLOSED = "the store is closed"
 
-C = TypeVar("C")
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
-Shared = Callable[[sqlite3.Connection, Sequence[C]], Sequence[T]]
 
 
 class Writer(Protocol):
@@ -45,9 +42,6 @@ class Writer(Protocol):
         `patient` work may wait a moment, so that it need not have a transaction, and a sync, of its own.
         Cancelling the future stops nothing: `abandoned` then gets the result, in the loop.
         """
-
-    def share(self, work: Shared[C, T], call: C, *, abandoned: Callable[[T], None]) -> asyncio.Future[T]:
-        """As `submit`, durable, of work that does in one go what many have called for, and answers each."""
 
     def busy_since(self) -> float | None:
         """`time.monotonic()` when the running batch began, None between batches."""
@@ -84,11 +78,6 @@ class ThreadedWriter:
         abandoned: Callable[[T], None] | None = None,
     ) -> asyncio.Future[T]:
         return self._enter(Job(work, self._loop.create_future(), durable, abandoned=abandoned), patient=patient)
-
-    def share(self, work: Shared[C, T], call: C, *, abandoned: Callable[[T], None]) -> asyncio.Future[T]:
-        return self._enter(
-            Job(work, self._loop.create_future(), durable=True, abandoned=abandoned, shared=True, call=call)
-        )
 
     def busy_since(self) -> float | None:
         return self._busy_since
@@ -128,7 +117,7 @@ class ThreadedWriter:
         while self._last is None or self._jobs:
             self._bell.get()
             while self._jobs:
-                if not self._jobs[0].shared and time.monotonic() - self._crowded_at < BUSY_S:
+                if time.monotonic() - self._crowded_at < BUSY_S:
                     time.sleep(GATHER_S)
                 self._run_batch(self._take())
 
@@ -162,11 +151,6 @@ class InlineWriter:
         abandoned: Callable[[T], None] | None = None,
     ) -> asyncio.Future[T]:
         return self._run(Job(work, self._loop.create_future(), durable, abandoned=abandoned))
-
-    def share(self, work: Shared[C, T], call: C, *, abandoned: Callable[[T], None]) -> asyncio.Future[T]:
-        return self._run(
-            Job(work, self._loop.create_future(), durable=True, abandoned=abandoned, shared=True, call=call)
-        )
 
     def busy_since(self) -> float | None:
         return None

@@ -1,0 +1,124 @@
+"""New orders: what comes in one turn of the loop is taken on together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+
+import structlog
+
+from poller.core.orders import NewOrder
+from poller.metrics import Metrics
+from poller.polling import Poller
+from poller.ports import Accepted, Clock, Store, StoreUnavailableError, Submitted
+from poller.timeline import Timeline
+from poller.trouble import StoreTrouble
+
+TOGETHER = 1000  # orders in one call of the store, unless a caller has more
+
+log = structlog.get_logger()
+
+
+class _Call:
+    """What one caller hands in; `answers` is done when they are durable."""
+
+    __slots__ = ("answers", "orders")
+
+    def __init__(self, orders: Sequence[NewOrder]) -> None:
+        self.orders = orders
+        self.answers: asyncio.Future[list[Submitted]] = asyncio.get_running_loop().create_future()
+
+    def give(self, answers: list[Submitted]) -> None:
+        if not self.answers.done():  # the caller was cancelled: its orders are taken on all the same
+            self.answers.set_result(answers)
+
+    def refuse(self, error: Exception) -> None:
+        if not self.answers.done():
+            self.answers.set_exception(error)
+
+
+class Submissions:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        poller: Poller,
+        clock: Clock,
+        timeline: Timeline,
+        trouble: StoreTrouble,
+        metrics: Metrics,
+    ) -> None:
+        self._store = store
+        self._poller = poller
+        self._clock = clock
+        self._timeline = timeline
+        self._trouble = trouble
+        self._metrics = metrics
+        self._calls: list[_Call] = []  # of this turn
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def submit(self, orders: Sequence[NewOrder]) -> list[Submitted]:
+        """Take orders on, durable; one answer each, in order. They are taken on even if the caller goes away.
+
+        Raises StoreUnavailableError: then nothing of it was done and it may be repeated.
+        """
+        call = _Call(orders)
+        if not self._calls:
+            asyncio.get_running_loop().call_soon(self._start)
+        self._calls.append(call)
+        return await call.answers
+
+    def _start(self) -> None:
+        calls, self._calls = self._calls, []
+        for group in self._groups(calls):
+            task = asyncio.create_task(self._take_on(*group))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    def _groups(self, calls: Sequence[_Call]) -> Iterator[tuple[float, list[_Call]]]:
+        """Those whose first query is due after as long, and the seconds until then."""
+        groups: dict[float, list[_Call]] = {}
+        for call in calls:
+            first = min(map(self._poller.first_query, {order.key.park_uuid for order in call.orders}), default=0.0)
+            group = groups.setdefault(first, [])
+            if group and sum(len(one.orders) for one in group) + len(call.orders) > TOGETHER:
+                yield first, group
+                group = groups[first] = []
+            group.append(call)
+        yield from groups.items()
+
+    async def _take_on(self, first: float, calls: Sequence[_Call]) -> None:
+        now, due = self._timeline.run(), self._timeline.schedule() + first
+        orders = list(chain.from_iterable(call.orders for call in calls))
+        try:
+            answers = await self._store.submit(orders, self._clock.wall(), now, due)
+        except StoreUnavailableError as error:
+            self._trouble.met(error, "taking orders on")
+            for call in calls:
+                own = type(error)(str(error))  # each caller raises an instance of its own
+                own.__cause__ = error
+                call.refuse(own)
+        except Exception as error:
+            if len(calls) == 1:
+                calls[0].refuse(error)
+            else:  # one caller's orders are no others' trouble
+                for call in calls:
+                    await self._take_on(first, [call])
+        else:
+            self._trouble.over()
+            self._see_in([answer for answer in answers if isinstance(answer, Accepted)])
+            rest = iter(answers)
+            for call in calls:
+                call.give(list(islice(rest, len(call.orders))))
+
+    def _see_in(self, accepted: Sequence[Accepted]) -> None:
+        """Follow and log them: one after the other, that takes half the time."""
+        self._poller.take_on([answer.pending for answer in accepted])
+        told = log.bind()
+        for answer in accepted:
+            park_uuid, pay_partner = answer.order.key
+            told.info(
+                "order.accepted", park_uuid=park_uuid, pay_partner=pay_partner, metadata=answer.order.metadata
+            )
+        self._metrics.accepted(len(accepted))
