@@ -29,7 +29,6 @@ from poller.ports import (
     Lease,
     Pending,
     Platform,
-    Progress,
     Store,
     StoreUnavailableError,
     Throttle,
@@ -131,7 +130,7 @@ class Poller:
             if self._turns.has_room(pending.key.park_uuid, HELD_MAX):
                 self._turns.arrive(pending)  # in an outage it is the next canary
             else:
-                self._store.note(Progress(pending.id, None, pending.due, pending.errors, keep=False))
+                self._store.give_back([pending])
                 self._turns.leave_out(pending.due)
         self._bell.ring()
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from poller.polling.query import KEPT_S, STORE_RETRY_S, Asker
 from poller.polling.turns import HELD_MAX, Turns
-from poller.ports import Pending, Platform, Progress, Store, StoreUnavailableError
+from poller.ports import Pending, Platform, Store, StoreUnavailableError
 from poller.ports.records import Records
 from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
@@ -96,8 +96,7 @@ class Refill:
 
     def _bring_in(self, claimed: Iterable[Pending], losses: int) -> None:
         if losses != self._turns.losses:  # it may have been claimed before that or after: it is claimed anew
-            for pending in claimed:
-                self._store.note(Progress(pending.id, None, pending.due, pending.errors, keep=False))
+            self._store.give_back(claimed)
             return
         for pending in claimed:
             if pending.id in self._barred:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -68,6 +68,9 @@ class Store(Protocol):
 
     def note(self, progress: Progress) -> None:
         """Write a query down, behind: soon, in batches, not durable. A crash may lose it. Never raises."""
+
+    def give_back(self, orders: Iterable[Pending]) -> None:
+        """Hold these no more, which are as the store gave them. Never raises."""
 
     async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Recorded:
         """Load an order, apply a pure transition, and write the outcome with its notice, durable, in one go.

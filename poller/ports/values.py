@@ -24,9 +24,9 @@ class Stamp:
 class Pending:
     """What asking about an order takes, and no more: one of these is in memory for each order due soon.
 
-    It is held by whoever got it from the store, until given back by `note(..., keep=False)` or by a change
-    that ends the order. `opened_run` and `due` are in seconds, as in `Order`. For an order that is final
-    already, and is asked once on request, `state` says so.
+    It is held by whoever got it from the store, until given back by `give_back` or `note(..., keep=False)`, or
+    by a change that ends the order. `opened_run` and `due` are in seconds, as in `Order`. For an order that is
+    final already, and is asked once on request, `state` says so.
     """
 
     id: int

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from poller.ports import HistoryEntry, Progress
+from poller.ports import HistoryEntry, Pending, Progress
 from poller.stores.journal import Journal
 
 MOST_RUNS = 200  # of an order that are kept while the store cannot be written; older ones are let go
@@ -18,13 +18,17 @@ MOST_RUNS = 200  # of an order that are kept while the store cannot be written; 
 
 @dataclass(slots=True)
 class Noted:
-    """An order's queries since the last write: `due` and `errors` are the latest, `runs` oldest first."""
+    """An order's queries since the last write: `due` and `errors` are the latest, `runs` oldest first.
+
+    `kept_due` is when an order is due that was given back as it is kept.
+    """
 
     polls: int = 0
     due: float | None = None
     errors: int = 0
     runs: list[HistoryEntry] = field(default_factory=list)
     released: bool = False
+    kept_due: float = float("-inf")
 
     def add(self, progress: Progress) -> None:
         """Take in one query, or an order that was only put off."""
@@ -42,6 +46,7 @@ class Noted:
         if newer.due is not None:
             self.due, self.errors = newer.due, newer.errors
         self.released |= newer.released
+        self.kept_due = newer.kept_due
         for run in newer.runs:
             self._append(run)
 
@@ -109,11 +114,11 @@ class Notes:
         with self._lock:
             self._now.logged.update(ids)
 
-    def give_back_orders(self, ids: Iterable[int]) -> None:
+    def give_back_orders(self, orders: Iterable[Pending]) -> None:
         """Orders that are held no more, without a query."""
         with self._lock:
-            for number in ids:
-                _merge(self._now.orders, number, Noted(released=True))
+            for pending in orders:
+                _merge(self._now.orders, pending.id, Noted(released=True, kept_due=pending.due))
                 self._releases = True
 
     def give_back_notices(self, ids: Iterable[int]) -> None:

@@ -112,3 +112,11 @@ async def test_an_order_known_to_all_is_held_by_nobody_but_its_first_caller(open
     give_back(opened.store, a)
     assert list(await asyncio.gather(take_on(opened.store, "a"), take_on(opened.store, "a"))) == [[], []]
     assert await opened.store.claim(ALL, 10) == [a]
+
+
+async def test_for_orders_that_are_given_back_at_once_nothing_more_is_written(opened: Opened) -> None:
+    """As all are that come while memory has no room for them."""
+    opened.store.give_back(await take_on(opened.store, "a", "b"))
+    opened.told.clear()
+    assert names(await opened.store.claim(ALL, 10)) == ["a", "b"]
+    assert not [statement for statement in opened.told if statement.startswith(("UPDATE", "INSERT"))]

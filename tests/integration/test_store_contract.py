@@ -212,6 +212,16 @@ async def test_the_freshest_are_those_of_which_the_gate_was_told_that_they_are_u
     assert (await store.counts()).oldest_opened_run == 1.0
 
 
+async def test_orders_given_back_as_they_are_kept_are_found_again_when_they_are_due(store: KeptStore) -> None:
+    held = await take_on(store, "a", "b", due=10.0) + await take_on(store, "c", due=20.0)
+    assert await store.claim(ALL, 10) == []
+    store.give_back(held)
+    assert await store.claim(9.0, 10) == []
+    assert names(await store.claim(10.0, 10)) == ["a", "b"]
+    assert await store.claim(ALL, 10) == [held[2]]
+    assert {order.polls for order in await store.orders(None, None, 10, None)} == {0}
+
+
 async def test_a_claim_of_lots_gives_each_lots_youngest_that_are_due_and_free_so_many_of_each(
     reopen_store: Opener,
 ) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from poller.ports import HeldElsewhereError, Progress, Stamp, StoreUnavailableError, UnknownOrderError
+from poller.ports import HeldElsewhereError, Pending, Progress, Stamp, StoreUnavailableError, UnknownOrderError
 from poller.stores.behind import Behind
 from poller.stores.journal import Journal
 from poller.stores.notes import Notes
@@ -161,8 +161,8 @@ class Engine:
         self._notes.add_logged(ids)
         self._behind.noted()
 
-    def give_back_orders(self, ids: Iterable[int]) -> None:
-        self._notes.give_back_orders(ids)
+    def give_back_orders(self, orders: Iterable[Pending]) -> None:
+        self._notes.give_back_orders(orders)
         self._behind.noted()
 
     def give_back_deliveries(self, ids: Iterable[int]) -> None:

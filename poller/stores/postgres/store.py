@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -116,7 +116,7 @@ class PostgresStore:
 
     async def submit(self, orders: Sequence[NewOrder], at: datetime, run: float, due: float) -> list[Submitted]:
         def abandoned(answers: list[Submitted]) -> None:
-            self._engine.give_back_orders([one.order.id for one in answers if isinstance(one, Accepted)])
+            self._engine.give_back_orders(one.pending for one in answers if isinstance(one, Accepted))
 
         call = ledger.Submission(orders, at, run, due)
         return await self._engine.write(ledger.submit, call, durable=True, abandoned=abandoned)
@@ -136,7 +136,7 @@ class PostgresStore:
 
     async def claim(self, by: float, limit: int, *, freshest: bool = False) -> list[Pending]:
         def abandoned(claimed: list[Pending]) -> None:
-            self._engine.give_back_orders([one.id for one in claimed])
+            self._engine.give_back_orders(claimed)
 
         return await self._engine.work(
             lambda transaction: schedule.claim(transaction, by, limit, freshest=freshest),
@@ -146,7 +146,7 @@ class PostgresStore:
 
     async def claim_of_lots(self, by: float, wanted: Mapping[str, int]) -> list[Pending]:
         def abandoned(claimed: list[Pending]) -> None:
-            self._engine.give_back_orders([one.id for one in claimed])
+            self._engine.give_back_orders(claimed)
 
         return await self._engine.work(
             lambda transaction: schedule.claim_of_lots(transaction, by, wanted),
@@ -158,12 +158,15 @@ class PostgresStore:
         def abandoned(held: tuple[Pending, bool]) -> None:
             pending, is_new = held
             if is_new:
-                self._engine.give_back_orders([pending.id])
+                self._engine.give_back_orders([pending])
 
         pending, _ = await self._engine.work(
             lambda transaction: schedule.hold(transaction, key), durable=True, abandoned=abandoned
         )
         return pending
+
+    def give_back(self, orders: Iterable[Pending]) -> None:
+        self._engine.give_back_orders(orders)
 
     def note(self, progress: Progress) -> None:
         self._engine.note(progress)

@@ -9,7 +9,7 @@ from contextlib import closing
 from poller.core.orders import OrderKey, State
 from poller.ports import Pending, UnknownOrderError
 from poller.stores.notes import Noted
-from poller.stores.sqlite.holds import START, OrderHolds
+from poller.stores.sqlite.holds import OrderHolds
 from poller.stores.sqlite.orders import append_history
 from poller.stores.sqlite.rows import PENDING, pending_of
 from poller.stores.youngest import FRESHEST_OF, looked_at
@@ -115,7 +115,7 @@ def write_noted(connection: sqlite3.Connection, holds: OrderHolds, orders: Mappi
         if noted.released:
             holds.release(number)
         if number not in holds:
-            holds.reveal(number, START[0] if noted.due is None else noted.due)
+            holds.reveal(number, noted.kept_due if noted.due is None else noted.due)
 
 
 def _write_one(connection: sqlite3.Connection, number: int, noted: Noted) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -134,8 +134,7 @@ class SqliteStore:
         def work(connection: sqlite3.Connection) -> list[Submitted]:
             return self._arrivals.submit(connection, orders, at, run, due)
 
-        future = self._writer.submit(work, durable=True, abandoned=self._give_back_arrivals)
-        return await self._answer(future, self._give_back_arrivals)
+        return await self._holding(work, self._give_back_arrivals, durable=True)
 
     async def get(self, key: OrderKey) -> Order | None:
         return await self._read(lambda connection: ledger.find(connection, key), key)
@@ -149,30 +148,37 @@ class SqliteStore:
         return await self._read(lambda connection: ledger.history(connection, key), key)
 
     async def claim(self, by: float, limit: int, *, freshest: bool = False) -> list[Pending]:
-        def work(connection: sqlite3.Connection) -> tuple[list[Pending], list[int]]:
+        def work(connection: sqlite3.Connection) -> list[Pending]:
             self._settle_releases(connection)
             claim = schedule.claim_freshest if freshest else schedule.claim_longest
-            claimed = claim(connection, self._orders, by, limit)
-            return claimed, [pending.id for pending in claimed]
+            return claim(connection, self._orders, by, limit)
 
-        return await self._holding(work, self._give_back_orders)
+        return await self._holding(work, self.give_back)
 
     async def claim_of_lots(self, by: float, wanted: Mapping[str, int]) -> list[Pending]:
-        def work(connection: sqlite3.Connection) -> tuple[list[Pending], list[int]]:
+        def work(connection: sqlite3.Connection) -> list[Pending]:
             self._settle_releases(connection)
-            claimed = schedule.claim_of_lots(connection, self._orders, by, wanted)
-            return claimed, [pending.id for pending in claimed]
+            return schedule.claim_of_lots(connection, self._orders, by, wanted)
 
-        return await self._holding(work, self._give_back_orders)
+        return await self._holding(work, self.give_back)
 
     async def hold(self, key: OrderKey) -> Pending:
-        def work(connection: sqlite3.Connection) -> tuple[Pending, list[int]]:
+        def give_back(held: tuple[Pending, bool]) -> None:
+            pending, newly = held
+            if newly:
+                self.give_back([pending])
+
+        def work(connection: sqlite3.Connection) -> tuple[Pending, bool]:
             self._settle_order(connection, key)
             pending = schedule.one(connection, key)
             newly = pending.state is State.PENDING and self._orders.hold(pending.id)
-            return pending, [pending.id] if newly else []
+            return pending, newly
 
-        return await self._holding(work, self._give_back_orders)
+        return (await self._holding(work, give_back))[0]
+
+    def give_back(self, orders: Iterable[Pending]) -> None:
+        self._notes.give_back_orders(orders)
+        self._behind.noted()
 
     def note(self, progress: Progress) -> None:
         self._notes.add(progress)
@@ -193,8 +199,7 @@ class SqliteStore:
             self._settle_logged(connection)  # last: a change that is refused has written nothing
             return recorded
 
-        future = self._writer.submit(work, durable=True, abandoned=self._give_back_recorded)
-        return await self._answer(future, self._give_back_recorded)
+        return await self._holding(work, self._give_back_recorded, durable=True)
 
     async def undecided(self, opened_by: float, limit: int) -> list[OrderKey]:
         return await self._writer.submit(lambda connection: schedule.undecided(connection, opened_by, limit))
@@ -215,12 +220,14 @@ class SqliteStore:
         self._behind.noted()
 
     async def claim_deliveries(self, by: float, limit: int, *, freshest: bool = False) -> list[Delivery]:
-        def work(connection: sqlite3.Connection) -> tuple[list[Delivery], list[int]]:
-            self._settle_releases(connection)
-            claimed = outbox.claim(connection, self._deliveries, by, limit, freshest=freshest)
-            return claimed, [delivery.notice.id for delivery in claimed]
+        def give_back(claimed: list[Delivery]) -> None:
+            self.give_back_deliveries([delivery.notice.id for delivery in claimed])
 
-        return await self._holding(work, self.give_back_deliveries)
+        def work(connection: sqlite3.Connection) -> list[Delivery]:
+            self._settle_releases(connection)
+            return outbox.claim(connection, self._deliveries, by, limit, freshest=freshest)
+
+        return await self._holding(work, give_back)
 
     def give_back_deliveries(self, ids: Sequence[int]) -> None:
         self._notes.give_back_deliveries(ids)
@@ -334,41 +341,24 @@ class SqliteStore:
 
         return await self._writer.submit(settled)
 
-    async def _holding(
-        self,
-        work: Work[tuple[T, list[int]]],
-        give_back: Callable[[Sequence[int]], None],
-        *,
-        durable: bool = False,
-    ) -> T:
-        """Run a job that also says what it newly holds; a caller that is cancelled gives that back."""
-
-        def abandoned(outcome: tuple[T, list[int]]) -> None:
-            give_back(outcome[1])
-
-        future = self._writer.submit(work, durable=durable, abandoned=abandoned)
-        return (await self._answer(future, abandoned))[0]
-
-    async def _answer(self, future: asyncio.Future[T], abandoned: Callable[[T], None]) -> T:
+    async def _holding(self, work: Work[T], give_back: Callable[[T], None], *, durable: bool = False) -> T:
+        """Run a job whose outcome its caller then holds; one that is cancelled gives it back."""
+        future = self._writer.submit(work, durable=durable, abandoned=give_back)
         try:
             return await future
         except asyncio.CancelledError:
             if not future.cancelled() and future.exception() is None:  # cancelled between answer and step
-                abandoned(future.result())
+                give_back(future.result())
             raise
 
     def _give_back_arrivals(self, answers: Sequence[Submitted]) -> None:
-        self._give_back_orders([answer.order.id for answer in answers if isinstance(answer, Accepted)])
+        self.give_back(answer.pending for answer in answers if isinstance(answer, Accepted))
 
     def _give_back_recorded(self, recorded: Recorded) -> None:
         if recorded.notice is not None:
             self._notes.give_back_notices([recorded.notice.id])
         if recorded.delivery is not None:
             self._notes.give_back_deliveries([recorded.delivery.notice.id])
-        self._behind.noted()
-
-    def _give_back_orders(self, ids: Sequence[int]) -> None:
-        self._notes.give_back_orders(ids)
         self._behind.noted()
 
     def _write_all(self, connection: sqlite3.Connection) -> None:
