@@ -63,6 +63,8 @@ class Submissions:
 
         Raises StoreUnavailableError: then nothing of it was done and it may be repeated.
         """
+        if not orders:
+            return []
         call = _Call(orders)
         if not self._calls:
             asyncio.get_running_loop().call_soon(self._start)
@@ -71,21 +73,31 @@ class Submissions:
 
     def _start(self) -> None:
         calls, self._calls = self._calls, []
-        for group in self._groups(calls):
-            task = asyncio.create_task(self._take_on(*group))
+        for first, group in self._groups(calls):
+            task = asyncio.create_task(self._take_on(first, group))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
     def _groups(self, calls: Sequence[_Call]) -> Iterator[tuple[float, list[_Call]]]:
         """Those whose first query is due after as long, and the seconds until then."""
+        lots: dict[str, float] = {}
         groups: dict[float, list[_Call]] = {}
+        room: dict[float, int] = {}
         for call in calls:
-            first = min(map(self._poller.first_query, {order.key.park_uuid for order in call.orders}), default=0.0)
-            group = groups.setdefault(first, [])
-            if group and sum(len(one.orders) for one in group) + len(call.orders) > TOGETHER:
-                yield first, group
-                group = groups[first] = []
-            group.append(call)
+            first = float("inf")
+            for order in call.orders:
+                lot = order.key.park_uuid
+                if lot not in lots:
+                    lots[lot] = self._poller.first_query(lot)
+                first = min(first, lots[lot])
+            count = len(call.orders)
+            if first in groups and count <= room[first]:
+                groups[first].append(call)
+                room[first] -= count
+                continue
+            if first in groups:
+                yield first, groups[first]
+            groups[first], room[first] = [call], TOGETHER - count
         yield from groups.items()
 
     async def _take_on(self, first: float, calls: Sequence[_Call]) -> None:

@@ -23,10 +23,10 @@ from tests.bench.peers.measure import measure
 
 SCENARIOS: dict[str, Callable[[], list[Figure]]] = {
     "saturation": lambda: saturation.run(2000, (50, 100, 200), rounds=3),
-    "realistic": lambda: realistic.run(1000),
+    "realistic": lambda: realistic.run(1000, rounds=3),
     "disk": lambda: disk.run(100_000),
     "backlog": lambda: backlog.run((100_000, 1_000_000), seconds=30.0),
-    "intake": lambda: intake.run(10_000, 40),
+    "intake": lambda: intake.run(1000, 40, rounds=15),
     "idle": lambda: idle.run(30.0),
     "fleet": lambda: fleet.run((1, 2, 4), orders=8000, rounds=3),
 }

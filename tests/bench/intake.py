@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +12,7 @@ from poller.stores.sqlite import schema
 from poller.stores.sqlite.opening import connect
 from tests.bench import scripted
 from tests.bench.daemon import Settings, daemon, fast_platform, listening
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure, median
 from tests.bench.limits import limit
 from tests.bench.load import post
 from tests.bench.usage import usage_of
@@ -24,48 +23,71 @@ LATER_S = 3600.0  # to the first query: none disturbs
 FULL_RATE = 500  # queries per second
 
 
-def run(singles: int, batches: int) -> list[Figure]:
-    bodies = [{"pay_partner": scripted.never(index)} for index in range(singles)]
-    with listening("-m", "tests.bench.storeless") as (port, pid):
-        before = usage_of(pid)
-        storeless = post(port, bodies, CONNECTIONS)
-        storeless_cpu = usage_of(pid).since(before).cpu
-    batched = [
-        [{"pay_partner": scripted.never(10_000_000 + start * BATCH + index)} for index in range(BATCH)]
-        for start in range(batches)
-    ]
-    with fast_platform() as platform, daemon(platform.url, Settings(initial_delay=LATER_S)) as running:
-        before = running.usage()
-        singly = post(running.port, bodies, CONNECTIONS)
-        durable_cpu = running.usage().since(before).cpu
-        in_batches = post(running.port, batched, 4)
+def run(singles: int, batches: int, rounds: int) -> list[Figure]:
+    """Orders one by one, so many in each of so many rounds; batches of a thousand; some beside polling."""
     raw = raw_group_commit(batches)
-    bare_rate = _by_bare_parts(bodies, durable=True) / _by_bare_parts(bodies, durable=False)
     return [
-        Figure("intake", "without a store, over 32 connections", storeless.requests_per_s, "orders/s"),
-        Figure(
-            "intake",
-            "durable, one by one over 32 connections, to that",
-            singly.requests_per_s / storeless.requests_per_s,
-            "",
-            ("≥", 0.7),
-        ),
-        Figure("intake", "CPU an order, to that without a store", durable_cpu / storeless_cpu),
-        Figure("intake", "bare parts, durable, to the same without a store", bare_rate),
+        *_one_by_one(singles, rounds),
         Figure("intake", "raw SQLite, a sync for 1,000", raw, "orders/s"),
-        Figure("intake", "in batches of 1,000, to that", in_batches.requests_per_s * BATCH / raw, "", ("≥", 0.5)),
+        Figure("intake", "in batches of 1,000, to that", _in_batches(batches) / raw, "", ("≥", 0.5)),
         Figure("intake", "a line of the log for each and nothing else, to that", limit("lines") / raw),
         *_beside_polling(),
     ]
 
 
-def _by_bare_parts(bodies: Sequence[object], *, durable: bool) -> float:
-    """Orders a second, one by one, into `bare_parts`."""
-    with (
-        TemporaryDirectory(prefix="poller-bench-") as folder,
-        listening("-m", "tests.bench.bare_parts", folder if durable else "-", "-") as (port, _),
-    ):
-        return post(port, bodies, CONNECTIONS).requests_per_s
+def _one_by_one(singles: int, rounds: int) -> list[Figure]:
+    """Medians of the rounds, in each of which all have their turn: a slow moment of the machine is everybody's."""
+    with ExitStack() as running:
+        taken: dict[str, list[tuple[float, float]]] = {"storeless": [], "durable": [], "bare": [], "parts": []}
+        folder = running.enter_context(TemporaryDirectory(prefix="poller-bench-"))
+        platform = running.enter_context(fast_platform())
+        ours = running.enter_context(daemon(platform.url, Settings(initial_delay=LATER_S)))
+        servers = {
+            "storeless": running.enter_context(listening("-m", "tests.bench.storeless")),
+            "durable": (ours.port, ours.pid),
+            "bare": running.enter_context(listening("-m", "tests.bench.bare_parts", "-", "-")),
+            "parts": running.enter_context(listening("-m", "tests.bench.bare_parts", folder, "-")),
+        }
+        for start in range(0, (rounds + 1) * singles, singles):  # the first is to warm up
+            bodies = [{"pay_partner": scripted.never(index)} for index in range(start, start + singles)]
+            for name, (port, pid) in servers.items():
+                before = usage_of(pid)
+                rate = post(port, bodies, CONNECTIONS).requests_per_s
+                if start:
+                    taken[name].append((rate, usage_of(pid).since(before).cpu))
+    storeless, durable, bare, parts = taken.values()
+    return [
+        Figure(
+            "intake", "without a store, over 32 connections", median([rate for rate, _ in storeless]), "orders/s"
+        ),
+        Figure(
+            "intake",
+            "durable, one by one over 32 connections, to that",
+            median([mine / one for (mine, _), (one, _) in zip(durable, storeless, strict=True)]),
+            "",
+            ("≥", 0.7),
+        ),
+        Figure(
+            "intake",
+            "CPU an order, to that without a store",
+            median([mine / one for (_, mine), (_, one) in zip(durable, storeless, strict=True)]),
+        ),
+        Figure(
+            "intake",
+            "bare parts, durable, to the same without a store",
+            median([mine / one for (mine, _), (one, _) in zip(parts, bare, strict=True)]),
+        ),
+    ]
+
+
+def _in_batches(batches: int) -> float:
+    """Orders a second."""
+    bodies = [
+        [{"pay_partner": scripted.never(start * BATCH + index)} for index in range(BATCH)]
+        for start in range(batches)
+    ]
+    with fast_platform() as platform, daemon(platform.url, Settings(initial_delay=LATER_S)) as running:
+        return post(running.port, bodies, 4).requests_per_s * BATCH
 
 
 def raw_group_commit(batches: int) -> float:

@@ -63,7 +63,7 @@ def test_what_comes_in_one_turn_is_taken_on_together_and_each_caller_has_its_own
         assert await submit([]) == []
 
     stage.play(scene)
-    assert calls.together == [["order-0", "order-1", "order-2", "order-0", "order-0"], []]
+    assert calls.together == [["order-0", "order-1", "order-2", "order-0", "order-0"]]
     assert accepted(stage) == ["order-0", "order-1", "order-2"]
 
 
