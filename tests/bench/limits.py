@@ -1,7 +1,7 @@
 """What stands in the way of a target, alone: `python -m tests.bench.limits NAME` prints one JSON.
 
 `imports` is the memory of a process that has imported the libraries that the daemon uses and nothing of its own,
-`lines` how many lines of the log a second can be written with nothing else to do.
+`raw_and_lines` how many orders a second raw SQLite takes while another thread writes a line of the log for each.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 
-LINES = 20_000
+from tests.bench import scripted
+
+BATCHES = 40
+AHEAD = 3  # batches in SQLite whose lines are still to be written
 
 
 def imports() -> float:
@@ -28,26 +33,42 @@ def imports() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def lines() -> float:
-    """Lines a second, into a file, as `order.accepted` is written."""
+def raw_and_lines() -> float:
+    """Orders a second into raw SQLite in one thread, with a line of the log for each in another one."""
     import structlog  # noqa: PLC0415
 
     from poller import logs  # noqa: PLC0415
+    from tests.bench import raw  # noqa: PLC0415
+
+    done: SimpleQueue[range] = SimpleQueue()
+    ahead = threading.Semaphore(AHEAD)
+
+    def insert() -> None:
+        with raw.opened() as connection:
+            for numbers in raw.batches(BATCHES):
+                ahead.acquire()
+                raw.insert(connection, numbers)
+                done.put(numbers)
 
     with tempfile.TemporaryFile() as file:
         console = os.dup(1)
         os.dup2(file.fileno(), 1)
         logs.configure("info", "json", stream_is_terminal=False, journal=False)
-        log = structlog.get_logger()
+        log = structlog.get_logger().bind()
         began = time.monotonic()
-        for number in range(LINES):
-            log.info("order.accepted", park_uuid="lot", pay_partner=f"{number}", metadata={})
+        threading.Thread(target=insert).start()
+        for _ in range(BATCHES):
+            for number in done.get():
+                log.info(
+                    "order.accepted", park_uuid=scripted.PARK, pay_partner=scripted.never(number), metadata={}
+                )
+            ahead.release()
         seconds = time.monotonic() - began
         os.dup2(console, 1)
-    return LINES / seconds
+    return BATCHES * raw.BATCH / seconds
 
 
-LIMITS: dict[str, Callable[[], float]] = {"imports": imports, "lines": lines}
+LIMITS: dict[str, Callable[[], float]] = {"imports": imports, "raw_and_lines": raw_and_lines}
 
 
 def limit(name: str) -> float:

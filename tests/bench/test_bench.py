@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import backlog, fleet, intake, pictures, realistic, saturation, scripted
+from tests.bench import backlog, fleet, pictures, raw, realistic, saturation, scripted
 from tests.bench.daemon import Settings, daemon, fast_platform
 from tests.bench.figures import Figure, percentile
 from tests.bench.load import post
@@ -85,4 +85,4 @@ def test_orders_are_taken_on_one_by_one_and_in_batches() -> None:
         batch = post(running.port, [[{"pay_partner": scripted.never(100 + index)} for index in range(50)]], 1)
         pending = running.metrics()["poller_orders_pending"]
     assert (len(singly.times), len(batch.times), pending) == (20, 1, 70)
-    assert intake.raw_group_commit(1) > 0
+    assert raw.orders_per_s(1) > 0
