@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import chain, islice
 
 import structlog
@@ -80,24 +82,16 @@ class Submissions:
 
     def _groups(self, calls: Sequence[_Call]) -> Iterator[tuple[float, list[_Call]]]:
         """Those whose first query is due after as long, and the seconds until then."""
-        lots: dict[str, float] = {}
-        groups: dict[float, list[_Call]] = {}
-        room: dict[float, int] = {}
+        first_query = cache(self._poller.first_query)
+        groups: defaultdict[float, list[_Call]] = defaultdict(list)
+        sizes: defaultdict[float, int] = defaultdict(int)
         for call in calls:
-            first = float("inf")
-            for order in call.orders:
-                lot = order.key.park_uuid
-                if lot not in lots:
-                    lots[lot] = self._poller.first_query(lot)
-                first = min(first, lots[lot])
-            count = len(call.orders)
-            if first in groups and count <= room[first]:
-                groups[first].append(call)
-                room[first] -= count
-                continue
-            if first in groups:
-                yield first, groups[first]
-            groups[first], room[first] = [call], TOGETHER - count
+            first = min(map(first_query, {order.key.park_uuid for order in call.orders}))
+            if groups[first] and sizes[first] + len(call.orders) > TOGETHER:
+                yield first, groups.pop(first)
+                del sizes[first]
+            groups[first].append(call)
+            sizes[first] += len(call.orders)
         yield from groups.items()
 
     async def _take_on(self, first: float, calls: Sequence[_Call]) -> None:
