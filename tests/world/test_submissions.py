@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -167,3 +168,22 @@ def test_what_is_asked_of_an_order_as_soon_as_it_is_taken_on_is_not_undone_by_it
 
     stage.play(scene)
     assert {name for _, name in stage.sent} == {"order-0"}
+
+
+def test_a_defect_in_what_follows_leaves_no_caller_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Poller, "take_on", broken)
+    stage = Stage(never)
+    told = list[object]()
+
+    async def scene(engine: Engine) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        async with asyncio.timeout(1.0):
+            answers = await asyncio.gather(engine.desk.submit(orders(1)), engine.desk.submit(orders(1, "other")))
+        assert [type(one) for [one] in answers] == [Accepted] * 2
+
+    stage.play(scene)
+    gc.collect()
+    assert [str(error) for error in told] == ["a defect"]
