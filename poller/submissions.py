@@ -14,6 +14,7 @@ from poller.core.orders import NewOrder
 from poller.metrics import Metrics
 from poller.polling import Poller
 from poller.ports import Accepted, Clock, Store, StoreUnavailableError, Submitted
+from poller.ports.errors import for_one
 from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
 
@@ -102,9 +103,7 @@ class Submissions:
         except StoreUnavailableError as error:
             self._trouble.met(error, "taking orders on")
             for call in calls:
-                own = type(error)(str(error))  # each caller raises an instance of its own
-                own.__cause__ = error
-                call.refuse(own)
+                call.refuse(for_one(error, error))
         except Exception as error:
             if len(calls) == 1:
                 calls[0].refuse(error)

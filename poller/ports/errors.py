@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+E = TypeVar("E", bound=Exception)
+
 
 class StoreUnavailableError(Exception):
     """The store could not write or read now (full disk, I/O error, …). Nothing of the call was kept.
@@ -36,3 +40,10 @@ class StoreCorruptError(Exception):
 
 class UnknownOrderError(Exception):
     """There is no such order or notice."""
+
+
+def for_one(fault: E, cause: BaseException) -> E:
+    """The same fault for one of several callers, each of whom raises an instance of its own."""
+    own = type(fault)(str(fault))
+    own.__cause__ = cause
+    return own

@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from poller.ports import LeaseLostError, StoreUnavailableError
+from poller.ports.errors import for_one
 from poller.stores.journal import Journal
 from poller.stores.notes import Notes
 from poller.stores.postgres.connecting import Life
@@ -170,7 +171,7 @@ class Lane:
         try:
             outcomes = await self._commit(jobs)
         except StoreUnavailableError as fault:
-            outcomes = [_own(fault) for _ in jobs]
+            outcomes = [for_one(fault, fault) for _ in jobs]
         except Exception as error:  # a defect is for whoever called; the others' work is done without it
             if len(jobs) > 1:
                 for job in jobs:
@@ -240,9 +241,3 @@ class Lane:
         if durable:
             self._session.renewed(transaction.me, sent)
         return outcomes
-
-
-def _own(fault: StoreUnavailableError) -> StoreUnavailableError:
-    own = type(fault)(str(fault))  # each caller raises an instance of its own
-    own.__cause__ = fault
-    return own

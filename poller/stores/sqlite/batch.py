@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from poller.ports import Stamp, StoreCorruptError, StoreUnavailableError
+from poller.ports.errors import for_one
 from poller.stores.journal import Journal
-from poller.stores.sqlite.faults import Fault, fault_of, is_io_error
+from poller.stores.sqlite.faults import fault_of, is_io_error
 from poller.stores.sqlite.place import Place
 from poller.stores.sqlite.rows import from_ms, to_ms
 
@@ -157,18 +158,10 @@ class Transactions:
             self.corrupt = str(fault)
         for job in jobs:
             if job.error is None:
-                job.result, job.error = None, _for_one(fault, error)
+                job.result, job.error = None, error if fault is None else for_one(fault, error)
 
 
 def read_stamp(connection: sqlite3.Connection) -> Stamp | None:
     """What `Transactions.write_stamp` wrote last; None in a new store."""
     row = connection.execute("SELECT run, schedule, wall FROM meta").fetchone()
     return None if row is None else Stamp(row[0], row[1], from_ms(row[2]))
-
-
-def _for_one(fault: Fault | None, error: Exception) -> Exception:
-    if fault is None:
-        return error
-    own = type(fault)(str(fault))  # each caller raises an instance of its own
-    own.__cause__ = error
-    return own
