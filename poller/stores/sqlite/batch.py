@@ -27,7 +27,7 @@ class Job:
     gets the result where the caller was cancelled.
     """
 
-    work: Callable[..., Any]
+    work: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
     durable: bool = False
     alone: bool = False
