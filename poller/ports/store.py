@@ -33,7 +33,8 @@ class Store(Protocol):
     async def submit(self, orders: Sequence[NewOrder], at: datetime, run: float, due: float) -> list[Submitted]:
         """Take orders on, durable; one answer each, in order. A number known already is never taken on twice.
 
-        Metadata is compared as JSON. The caller holds each accepted order.
+        Metadata is compared as JSON. The caller holds each accepted order, which was opened at `run` and is first
+        due at `due`, in seconds, as in `Order`.
         """
 
     async def get(self, key: OrderKey) -> Order | None:
@@ -70,7 +71,7 @@ class Store(Protocol):
         """Write a query down, behind: soon, in batches, not durable. A crash may lose it. Never raises."""
 
     def give_back(self, orders: Iterable[Pending]) -> None:
-        """Hold these no more, which are as the store gave them. Never raises."""
+        """Hold these no more, without a query: each still has the `due` that the store gave it. Never raises."""
 
     async def change(self, key: OrderKey, change: Callable[[Order], Change | None], making: Making) -> Recorded:
         """Load an order, apply a pure transition, and write the outcome with its notice, durable, in one go.

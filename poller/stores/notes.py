@@ -20,7 +20,8 @@ MOST_RUNS = 200  # of an order that are kept while the store cannot be written; 
 class Noted:
     """An order's queries since the last write: `due` and `errors` are the latest, `runs` oldest first.
 
-    `kept_due` is when an order is due that was given back as it is kept.
+    `kept_due` is when an order that was given back without a query is due, by the store's own word; minus infinity
+    where none was.
     """
 
     polls: int = 0

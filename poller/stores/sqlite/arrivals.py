@@ -65,7 +65,7 @@ class Arrivals:
     def submit(
         self, connection: sqlite3.Connection, new: Sequence[NewOrder], at: datetime, run: float, due: float
     ) -> list[Submitted]:
-        """Take the orders on; an answer for each."""
+        """As `Store.submit`, inside a transaction."""
         ids = self._numbers.take(len(new))
         texts = [compact_json(one.metadata) if one.metadata else "{}" for one in new]
         ms = to_ms(at)
