@@ -9,16 +9,14 @@ import sqlite3
 
 from poller.ports import Counts
 from poller.stores.journal import Journal
+from poller.stores.sqlite.schedule import OLDEST_UNTOLD
 
 ALL = (
     "SELECT (SELECT count(*) FROM schedule), (SELECT count(*) FROM schedule WHERE untold = 0), "
     "(SELECT count(*) FROM deliveries WHERE state = 'pending'), "
     "(SELECT count(*) FROM deliveries WHERE state = 'dead')"
 )
-OLDEST_PENDING = (  # of those of which the gate has not been told, and of the others: an index each
-    "SELECT min(opened_run) FROM schedule WHERE untold = 1",
-    "SELECT min(opened_run) FROM schedule WHERE untold = 0",
-)
+OLDEST_PENDING = (OLDEST_UNTOLD, "SELECT min(opened_run) FROM schedule WHERE untold = 0")  # an index each
 OLDEST_UNDELIVERED = "SELECT min(made_run) FROM deliveries INDEXED BY deliveries_made WHERE state = 'pending'"
 
 
