@@ -21,7 +21,7 @@ STARTS = 3  # of the servers: what a process takes differs from one start to the
 
 
 def run(singles: int, batches: int, rounds: int) -> list[Figure]:
-    """Orders one by one, so many in each of so many rounds; batches of a thousand; some beside polling."""
+    """Orders one by one, so many in each of so many rounds a start; batches of a thousand; some beside polling."""
     reference = raw.orders_per_s(batches)
     return [
         *_one_by_one(singles, rounds),

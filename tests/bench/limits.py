@@ -44,13 +44,12 @@ def raw_and_lines() -> float:
     ahead = threading.Semaphore(AHEAD)
 
     def insert() -> None:
-        with raw.opened() as connection:
-            for numbers in raw.batches(BATCHES):
-                ahead.acquire()
-                raw.insert(connection, numbers)
-                done.put(numbers)
+        for numbers in raw.batches(BATCHES):
+            ahead.acquire()
+            raw.insert(connection, numbers)
+            done.put(numbers)
 
-    with tempfile.TemporaryFile() as file:
+    with raw.opened() as connection, tempfile.TemporaryFile() as file:
         console = os.dup(1)
         os.dup2(file.fileno(), 1)
         logs.configure("info", "json", stream_is_terminal=False, journal=False)
