@@ -53,8 +53,10 @@ def newest(
 ) -> list[Order]:
     """Newest first, with ids below `before`."""
     wanted: list[tuple[str, object]] = []
-    of, number = (_FROM_PENDING, "s.order_id") if state is State.PENDING else (_FROM, "o.id")
-    if state is not None and state is not State.PENDING:
+    tables, number = _FROM, "o.id"
+    if state is State.PENDING:
+        tables, number = _FROM_PENDING, "s.order_id"
+    elif state is not None:
         wanted.append(("o.state != 'pending' AND o.state = ?", state.value))  # the first for the sake of its index
     if park_uuid is not None:
         wanted.append(("+o.park_uuid = ?", park_uuid))  # a filter: its index is in no useful order
@@ -62,7 +64,7 @@ def newest(
         wanted.append((f"{number} < ?", before))
     where = "WHERE " + " AND ".join(condition for condition, _ in wanted) if wanted else ""
     rows = connection.execute(
-        f"SELECT {ORDER} {of} {where} ORDER BY {number} DESC LIMIT ?",
+        f"SELECT {ORDER} {tables} {where} ORDER BY {number} DESC LIMIT ?",
         (*(value for _, value in wanted), limit),
     )
     return [order_of(row) for row in rows]

@@ -76,7 +76,7 @@ def claim_of_lots(
 def _claim(
     connection: sqlite3.Connection, holds: OrderHolds, by: float, limit: int, rows: sqlite3.Cursor
 ) -> list[Pending]:
-    """Hold so many that are due of those whose number and due time the rows have."""
+    """Hold so many that are due of those with whose number and due time the rows begin."""
     wanted: list[int] = []
     with closing(rows):
         for number, due, *_ in rows:
