@@ -17,14 +17,7 @@ from poller.core.orders import NewOrder, NotAllowedError, Order, OrderKey, Promp
 from poller.ledger import Ledger
 from poller.lookout import Lookout, Summary
 from poller.polling import Poller
-from poller.ports import (
-    Clock,
-    Delivery,
-    HistoryEntry,
-    Store,
-    Submitted,
-    UnknownOrderError,
-)
+from poller.ports import Clock, Delivery, HistoryEntry, Store, Submitted, UnknownOrderError
 from poller.submissions import Submissions
 from poller.timeline import Timeline
 from poller.trouble import StoreTrouble
@@ -77,7 +70,7 @@ class Desk:
         self.park_uuids = park_uuids  # the configured lots
 
     async def submit(self, orders: Sequence[NewOrder]) -> list[Submitted]:
-        """Take orders on, durable; one answer each, in order."""
+        """As `Submissions.submit`."""
         return await self._submissions.submit(orders)
 
     async def order(self, key: OrderKey) -> Order:
