@@ -124,16 +124,18 @@ class Engine:
             metrics=metrics,
             history=settings.history,
         )
+        self._submissions = Submissions(
+            store=store,
+            poller=self.poller,
+            clock=clock,
+            timeline=self.timeline,
+            liveness=self._liveness,
+            trouble=trouble,
+            metrics=metrics,
+        )
         self.desk = Desk(
             store=store,
-            submissions=Submissions(
-                store=store,
-                poller=self.poller,
-                clock=clock,
-                timeline=self.timeline,
-                trouble=trouble,
-                metrics=metrics,
-            ),
+            submissions=self._submissions,
             ledger=self._ledger,
             poller=self.poller,
             clock=clock,
@@ -191,6 +193,7 @@ class Engine:
         """
         async with asyncio.TaskGroup() as group:
             asking = [
+                group.create_task(self._submissions.run()),
                 group.create_task(self.poller.run()),
                 group.create_task(self._deadlines.run()),
                 group.create_task(self._housekeeping.run()),
@@ -208,6 +211,7 @@ class Engine:
             if self._errands is not None:
                 self._errands.stop()
             await close_doors()
+            self._submissions.stop()
             await _finish(asking, deadline - LAST_LINES_S)
             self._relay.stop()
             await _finish(telling, deadline)

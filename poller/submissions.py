@@ -10,7 +10,9 @@ from itertools import chain, islice
 
 import structlog
 
+from poller.bell import Bell
 from poller.core.orders import NewOrder
+from poller.liveness import Liveness
 from poller.metrics import Metrics
 from poller.polling import Poller
 from poller.ports import Accepted, Clock, Store, StoreUnavailableError, Submitted
@@ -49,6 +51,7 @@ class Submissions:
         poller: Poller,
         clock: Clock,
         timeline: Timeline,
+        liveness: Liveness,
         trouble: StoreTrouble,
         metrics: Metrics,
     ) -> None:
@@ -56,10 +59,12 @@ class Submissions:
         self._poller = poller
         self._clock = clock
         self._timeline = timeline
+        self._liveness = liveness
         self._trouble = trouble
         self._metrics = metrics
         self._calls: list[_Call] = []  # of this turn
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._bell = Bell()
 
     async def submit(self, orders: Sequence[NewOrder]) -> list[Submitted]:
         """Take orders on, durable; one answer each, in order. They are taken on even if the caller goes away.
@@ -68,18 +73,27 @@ class Submissions:
         """
         if not orders:
             return []
+        if self._stopping:
+            raise StoreUnavailableError("the daemon is stopping: hand it in again once it runs")
         call = _Call(orders)
-        if not self._calls:
-            asyncio.get_running_loop().call_soon(self._start)
         self._calls.append(call)
+        self._bell.ring()
         return await call.answers
 
-    def _start(self) -> None:
-        calls, self._calls = self._calls, []
-        for first, group in self._groups(calls):
-            task = asyncio.create_task(self._take_on(first, group))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+    def stop(self) -> None:
+        """Take nothing more on; `run` returns once what has come in is answered."""
+        self._stopping = True
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Runs until `stop`. What it raises is a defect in how orders are followed; callers have their answers."""
+        async with asyncio.TaskGroup() as group:
+            while self._calls or not self._stopping:
+                self._liveness.turn("intake of orders")
+                calls, self._calls = self._calls, []
+                for first, some in self._groups(calls):
+                    group.create_task(self._take_on(first, some))
+                await self._bell.wait(None)
 
     def _groups(self, calls: Sequence[_Call]) -> Iterator[tuple[float, list[_Call]]]:
         """Those whose first query is due after as long, and the seconds until then."""

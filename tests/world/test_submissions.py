@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -170,20 +169,37 @@ def test_what_is_asked_of_an_order_as_soon_as_it_is_taken_on_is_not_undone_by_it
     assert {name for _, name in stage.sent} == {"order-0"}
 
 
-def test_a_defect_in_what_follows_leaves_no_caller_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("a defect")
+@pytest.mark.parametrize("rule", ["first_query", "take_on"])
+def test_a_defect_in_how_new_orders_are_followed_ends_the_daemon_which_then_starts_anew(
+    rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or they would be on disk, and nobody would ask about them."""
+    defect = RuntimeError("a defect")
 
-    monkeypatch.setattr(Poller, "take_on", broken)
-    stage = Stage(never)
-    told = list[object]()
+    def broken(*_: object) -> None:
+        raise defect
+
+    monkeypatch.setattr(Poller, rule, broken)
 
     async def scene(engine: Engine) -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
-        async with asyncio.timeout(1.0):
-            answers = await asyncio.gather(engine.desk.submit(orders(1)), engine.desk.submit(orders(1, "other")))
-        assert [type(one) for [one] in answers] == [Accepted] * 2
+        await engine.desk.submit(orders(1))
+
+    with pytest.raises(ExceptionGroup) as raised:
+        Stage(never).play(scene)
+    assert raised.group_contains(RuntimeError, match="a defect")
+
+
+def test_what_has_come_in_when_the_daemon_stops_is_answered_and_what_comes_then_is_refused(calls: Calls) -> None:
+    stage = Stage(never)
+    handed_in = list[asyncio.Task[list[Submitted]]]()
+
+    async def scene(engine: Engine) -> None:
+        handed_in.append(asyncio.create_task(engine.desk.submit(orders(2))))
+        await asyncio.sleep(0)
+        engine._submissions.stop()
+        with pytest.raises(StoreUnavailableError, match="stopping"):
+            await engine.desk.submit(orders(1, "late"))
 
     stage.play(scene)
-    gc.collect()
-    assert [str(error) for error in told] == ["a defect"]
+    assert len(handed_in[0].result()) == 2
+    assert accepted(stage) == ["order-0", "order-1"]
