@@ -124,14 +124,17 @@ class Poller:
 
     def take_on(self, orders: Iterable[Pending]) -> None:
         """Ask about orders that the caller holds, when they are due. What memory is not for stays in the store."""
+        left_out: list[Pending] = []
         for pending in orders:
             if self._asker.pace is not None:
                 pending.unsettled_until = 0.0
             if self._turns.has_room(pending.key.park_uuid, HELD_MAX):
                 self._turns.arrive(pending)  # in an outage it is the next canary
             else:
-                self._store.give_back([pending])
+                left_out.append(pending)
                 self._turns.leave_out(pending.due)
+        if left_out:
+            self._store.give_back(left_out)
         self._bell.ring()
 
     async def ask_now(self, key: OrderKey, prompt: Prompt) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import backlog, cadence, disk, fleet, idle, intake, pictures, realistic, saturation
+from tests.bench import backlog, cadence, disk, fleet, idle, intake, pictures, raw, realistic, saturation
 from tests.bench.cadence.pictures import draw as draw_cadence
 from tests.bench.figures import Figure
 from tests.bench.peers.measure import measure
@@ -26,7 +26,7 @@ SCENARIOS: dict[str, Callable[[], list[Figure]]] = {
     "realistic": lambda: realistic.run(1000, rounds=3),
     "disk": lambda: disk.run(100_000),
     "backlog": lambda: backlog.run((100_000, 1_000_000), seconds=30.0),
-    "intake": lambda: intake.run(1000, 40, rounds=7),
+    "intake": lambda: intake.run(1000, raw.BATCHES, rounds=7),
     "idle": lambda: idle.run(30.0),
     "fleet": lambda: fleet.run((1, 2, 4), orders=8000, rounds=3),
 }

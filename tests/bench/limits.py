@@ -20,7 +20,7 @@ from queue import SimpleQueue
 
 from tests.bench import scripted
 
-BATCHES = 40
+PATIENCE_S = 60.0  # for a batch
 AHEAD = 3  # batches in SQLite whose lines are still to be written
 
 
@@ -44,7 +44,7 @@ def raw_and_lines() -> float:
     ahead = threading.Semaphore(AHEAD)
 
     def insert() -> None:
-        for numbers in raw.batches(BATCHES):
+        for numbers in raw.batches(raw.BATCHES):
             ahead.acquire()
             raw.insert(connection, numbers)
             done.put(numbers)
@@ -55,16 +55,16 @@ def raw_and_lines() -> float:
         logs.configure("info", "json", stream_is_terminal=False, journal=False)
         log = structlog.get_logger().bind()
         began = time.monotonic()
-        threading.Thread(target=insert).start()
-        for _ in range(BATCHES):
-            for number in done.get():
+        threading.Thread(target=insert, daemon=True).start()
+        for _ in range(raw.BATCHES):
+            for number in done.get(timeout=PATIENCE_S):
                 log.info(
                     "order.accepted", park_uuid=scripted.PARK, pay_partner=scripted.never(number), metadata={}
                 )
             ahead.release()
         seconds = time.monotonic() - began
         os.dup2(console, 1)
-    return BATCHES * raw.BATCH / seconds
+    return raw.BATCHES * raw.BATCH / seconds
 
 
 LIMITS: dict[str, Callable[[], float]] = {"imports": imports, "raw_and_lines": raw_and_lines}

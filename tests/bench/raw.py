@@ -14,6 +14,7 @@ from poller.stores.sqlite.opening import connect
 from tests.bench import scripted
 
 BATCH = 1000
+BATCHES = 40  # for a figure
 
 
 def batches(count: int) -> Iterator[range]:
