@@ -88,11 +88,13 @@ class Submissions:
     async def run(self) -> None:
         """Runs until `stop`. What it raises is a defect in how orders are followed; callers have their answers."""
         async with asyncio.TaskGroup() as group:
-            while self._calls or not self._stopping:
+            while True:
                 self._liveness.turn("intake of orders")
                 calls, self._calls = self._calls, []
                 for first, some in self._groups(calls):
                     group.create_task(self._take_on(first, some))
+                if self._stopping:  # looked at after the last calls are taken: one ring may stand for both
+                    return
                 await self._bell.wait(None)
 
     def _groups(self, calls: Sequence[_Call]) -> Iterator[tuple[float, list[_Call]]]:

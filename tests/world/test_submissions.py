@@ -194,11 +194,13 @@ def test_what_has_come_in_when_the_daemon_stops_is_answered_and_what_comes_then_
     handed_in = list[asyncio.Task[list[Submitted]]]()
 
     async def scene(engine: Engine) -> None:
+        await asyncio.sleep(1.0)  # all loops run
         handed_in.append(asyncio.create_task(engine.desk.submit(orders(2))))
-        await asyncio.sleep(0)
-        engine._submissions.stop()
+        asyncio.get_running_loop().call_soon(engine._submissions.stop)  # right after its call has come in
+        await asyncio.sleep(0.1)
         with pytest.raises(StoreUnavailableError, match="stopping"):
             await engine.desk.submit(orders(1, "late"))
+        assert not any("Submissions.run" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
     stage.play(scene)
     assert len(handed_in[0].result()) == 2
